@@ -1,0 +1,51 @@
+//! The commands: each in a file of its own; they print and never decide.
+//!
+//! Exit codes: 0 done, 1 not as wanted (differs, not ready), 2 usage or invalid input,
+//! 3 the agent or a service could not be reached.
+
+pub mod sandbox;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// How a command ended; the number is the exit code of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done; for `diff`: no difference.
+    Done = 0,
+    /// Not as wanted: differs, not ready.
+    NotAsWanted = 1,
+    /// Usage or invalid input.
+    Invalid = 2,
+    /// The agent or a service could not be reached.
+    Unreachable = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Keeps a private cloud as a directory of YAML says.
+#[derive(Debug, Parser)]
+#[command(name = "microcloud", version, disable_help_subcommand = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Throwaway hosts on this machine that run the real services
+    Sandbox(sandbox::Args),
+}
+
+/// Reads the command line and runs the command.
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    let exit = match args.command {
+        Command::Sandbox(args) => sandbox::run(args),
+    };
+    exit.into()
+}

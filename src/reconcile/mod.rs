@@ -1,0 +1,1 @@
+//! The controller: world, plan, admit, apply, status.

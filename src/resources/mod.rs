@@ -1,0 +1,1 @@
+//! What is wanted: the kinds, decoding, validation and the sources.

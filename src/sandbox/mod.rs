@@ -1,0 +1,1 @@
+//! Throwaway hosts on one machine that run the real services.
