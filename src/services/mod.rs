@@ -1,1 +1,5 @@
-//! What is there and how to change it.
+//! What is there and how to change it: one room per service.
+
+pub mod host;
+pub mod lxd;
+pub mod peer;

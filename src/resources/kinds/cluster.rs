@@ -1,0 +1,118 @@
+//! `Cluster`: what is run and where its traffic goes.
+
+use crate::resources::value::{Config, Deletion, Mode, Span};
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The `spec` of a `Cluster`; there is exactly one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterSpec {
+    /// The member that forms the cluster. Ignored once the cluster exists.
+    pub initiator: String,
+    /// The service that runs instances.
+    #[serde(default)]
+    pub instances: InstanceService,
+    /// The subnet of the members' addresses; every `Member.address` lies in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub internal_subnet: Option<IpNet>,
+    /// Software-defined networking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ovn: Option<OvnSpec>,
+    /// Distributed storage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceph: Option<CephSpec>,
+    /// Server keys of the whole cluster that are held, such as `images.auto_update_interval`.
+    #[serde(default, skip_serializing_if = "Config::is_empty")]
+    pub config: Config,
+    /// How many deletions an hour may see before all of them are held (3 unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_limit: Option<u32>,
+    /// The time between two full looks at the services when nothing happens (5m unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Span>,
+    /// What happens to the real object when this resource goes away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<Deletion>,
+    /// How far the controller goes, for every resource that says nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Field paths that are neither compared nor written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignore: Vec<String>,
+}
+
+/// The service that runs instances.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InstanceService {
+    /// LXD.
+    #[default]
+    Lxd,
+    /// Incus.
+    Incus,
+}
+
+/// Software-defined networking with OVN.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OvnSpec {
+    /// Who runs OVN.
+    pub provider: OvnProvider,
+    /// The subnet tunnels between members use; the internal one unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub underlay_subnet: Option<IpNet>,
+    /// The northbound database of an `external` OVN, such as `ssl:192.0.2.1:6641`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub northbound: Vec<String>,
+}
+
+/// Who runs OVN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OvnProvider {
+    /// The agents run the distribution's packages.
+    Packaged,
+    /// MicroOVN.
+    Microovn,
+    /// Somebody else; only connected to.
+    External,
+    /// There is none.
+    None,
+}
+
+/// Distributed storage with Ceph.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CephSpec {
+    /// Who runs Ceph.
+    pub provider: CephProvider,
+    /// The subnet of clients and monitors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub public_network: Option<IpNet>,
+    /// The subnet of replication between OSDs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub cluster_network: Option<IpNet>,
+    /// Copies of every object; follows the OSD hosts up to 3 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+}
+
+/// Who runs Ceph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CephProvider {
+    /// The agents run the distribution's packages.
+    Packaged,
+    /// MicroCeph.
+    Microceph,
+    /// Somebody else; only connected to.
+    External,
+    /// There is none.
+    None,
+}

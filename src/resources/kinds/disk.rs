@@ -1,0 +1,63 @@
+//! `Disk`: one disk or a selection of disks, and what they are used for.
+
+use crate::resources::value::{Deletion, Mode, Presence};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The `spec` of a `Disk`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DiskSpec {
+    /// The member that has it; exactly one of `member` and `members`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
+    /// The members that have such a disk; the path or the match is resolved on each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<Vec<String>>,
+    /// The device, best by `/dev/disk/by-id`; exactly one of `path` and `match`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// A filter over the machine's disks, such as `size >= 100GiB && type == nvme`.
+    #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
+    pub matching: Option<String>,
+    /// How many matching disks are taken on each member (all unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// What the disk is used for: `ceph`, or `pool: NAME`.
+    #[serde(rename = "use")]
+    pub usage: DiskUse,
+    /// Whether what is on the disk may be destroyed; needs an approval as well.
+    #[serde(default)]
+    pub wipe: bool,
+    /// Whether the disk is encrypted (Ceph only).
+    #[serde(default)]
+    pub encrypt: bool,
+    /// A device for the write-ahead log (Ceph only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wal: Option<String>,
+    /// A device for the database (Ceph only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub db: Option<String>,
+    /// Whether it is to be in use.
+    #[serde(default)]
+    pub state: Presence,
+    /// What happens to the real object when this resource goes away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<Deletion>,
+    /// How far the controller goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Field paths that are neither compared nor written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignore: Vec<String>,
+}
+
+/// What a disk is used for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskUse {
+    /// An OSD of Ceph.
+    Ceph,
+    /// The source of this storage pool on its member.
+    Pool(String),
+}
