@@ -16,7 +16,7 @@ pub struct KeyFacts {
     pub scope: Scope,
     /// The value the service uses when the key is unset, if it is fixed.
     pub default: Option<&'static str>,
-    /// Whether the service fills it in when it is left out (`auto`, generated addresses).
+    /// Whether the service fills it in when it is left out or `auto` (generated addresses).
     pub computed: bool,
     /// Whether it cannot change after creation.
     pub immutable: bool,

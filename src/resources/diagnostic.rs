@@ -25,7 +25,11 @@ pub struct Diagnostic {
 impl fmt::Display for Diagnostic {
     /// One line: `file:line:column: message`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)?;
+        write!(
+            f,
+            "{}:{}:{}: {}",
+            self.file, self.line, self.column, self.message
+        )?;
         match &self.help {
             Some(help) => write!(f, " ({help})"),
             None => Ok(()),

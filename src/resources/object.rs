@@ -69,7 +69,10 @@ impl Kind {
 
     /// Whether an absent resource of this kind is never acted on (`Orphaned` instead).
     pub fn never_pruned(self) -> bool {
-        matches!(self, Kind::Cluster | Kind::Member | Kind::Disk | Kind::StoragePool)
+        matches!(
+            self,
+            Kind::Cluster | Kind::Member | Kind::Disk | Kind::StoragePool
+        )
     }
 }
 
@@ -81,7 +84,9 @@ impl fmt::Display for Kind {
 
 /// A word that names no kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no kind `{0}`; kinds are Cluster, Member, Disk, Uplink, StoragePool, Project, Network, Profile")]
+#[error(
+    "no kind `{0}`; kinds are Cluster, Member, Disk, Uplink, StoragePool, Project, Network, Profile"
+)]
 pub struct UnknownKind(pub String);
 
 impl FromStr for Kind {
@@ -116,12 +121,24 @@ pub struct ObjectRef {
 impl ObjectRef {
     /// A reference to an object of the default project.
     pub fn new(kind: Kind, name: impl Into<String>) -> ObjectRef {
-        ObjectRef { kind, project: DEFAULT_PROJECT.to_owned(), name: name.into() }
+        ObjectRef {
+            kind,
+            project: DEFAULT_PROJECT.to_owned(),
+            name: name.into(),
+        }
     }
 
     /// A reference to an object in `project`.
-    pub fn in_project(kind: Kind, project: impl Into<String>, name: impl Into<String>) -> ObjectRef {
-        ObjectRef { kind, project: project.into(), name: name.into() }
+    pub fn in_project(
+        kind: Kind,
+        project: impl Into<String>,
+        name: impl Into<String>,
+    ) -> ObjectRef {
+        ObjectRef {
+            kind,
+            project: project.into(),
+            name: name.into(),
+        }
     }
 }
 
@@ -171,7 +188,9 @@ impl Serialize for ObjectRef {
 
 impl<'de> Deserialize<'de> for ObjectRef {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<ObjectRef, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(d)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 

@@ -125,7 +125,11 @@ impl Resource {
     pub fn reference(&self) -> ObjectRef {
         ObjectRef {
             kind: self.kind(),
-            project: self.metadata.project.clone().unwrap_or_else(|| DEFAULT_PROJECT.to_owned()),
+            project: self
+                .metadata
+                .project
+                .clone()
+                .unwrap_or_else(|| DEFAULT_PROJECT.to_owned()),
             name: self.metadata.name.clone(),
         }
     }
@@ -133,7 +137,8 @@ impl Resource {
     /// The SHA-256 of what it says, in hex: changes when and only when the content does, wherever
     /// it is written.
     pub fn digest(&self) -> String {
-        let document = serde_json::json!({ "metadata": self.metadata, "spec": self.spec.to_json() });
+        let document =
+            serde_json::json!({ "metadata": self.metadata, "spec": self.spec.to_json() });
         hex(&Sha256::digest(document.to_string().as_bytes()))
     }
 
@@ -144,8 +149,11 @@ impl Resource {
 
     /// What happens to the real object when the resource goes away.
     pub fn deletion(&self) -> Deletion {
-        let default =
-            if self.kind().never_pruned() { Deletion::Retain } else { Deletion::Delete };
+        let default = if self.kind().never_pruned() {
+            Deletion::Retain
+        } else {
+            Deletion::Delete
+        };
         self.spec.common().deletion.unwrap_or(default)
     }
 
@@ -176,16 +184,24 @@ impl<'de> Deserialize<'de> for Resource {
         use serde::de::Error;
         let document = Document::deserialize(d)?;
         let spec = Spec::from_json(document.kind, document.spec).map_err(D::Error::custom)?;
-        let origin = document.origin.ok_or_else(|| D::Error::missing_field("origin"))?;
-        Ok(Resource { metadata: document.metadata, spec, origin })
+        let origin = document
+            .origin
+            .ok_or_else(|| D::Error::missing_field("origin"))?;
+        Ok(Resource {
+            metadata: document.metadata,
+            spec,
+            origin,
+        })
     }
 }
 
 /// Bytes as lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }

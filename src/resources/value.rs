@@ -59,14 +59,18 @@ impl<'de> Deserialize<'de> for ConfigValue {
             Raw::Unsigned(n) => ConfigValue::Plain(n.to_string()),
             Raw::Float(n) => ConfigValue::Plain(n.to_string()),
             Raw::Text(text) => ConfigValue::Plain(text),
-            Raw::Reference(Reference { file: Some(path), credential: None }) => {
-                ConfigValue::File(path)
-            }
-            Raw::Reference(Reference { file: None, credential: Some(name) }) => {
-                ConfigValue::Credential(name)
-            }
+            Raw::Reference(Reference {
+                file: Some(path),
+                credential: None,
+            }) => ConfigValue::File(path),
+            Raw::Reference(Reference {
+                file: None,
+                credential: Some(name),
+            }) => ConfigValue::Credential(name),
             Raw::Reference(_) => {
-                return Err(D::Error::custom("give exactly one of `file` and `credential`"));
+                return Err(D::Error::custom(
+                    "give exactly one of `file` and `credential`",
+                ));
             }
         })
     }
@@ -76,12 +80,16 @@ impl Serialize for ConfigValue {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         match self {
             ConfigValue::Plain(text) => s.serialize_str(text),
-            ConfigValue::File(path) => {
-                Reference { file: Some(path.clone()), credential: None }.serialize(s)
+            ConfigValue::File(path) => Reference {
+                file: Some(path.clone()),
+                credential: None,
             }
-            ConfigValue::Credential(name) => {
-                Reference { file: None, credential: Some(name.clone()) }.serialize(s)
+            .serialize(s),
+            ConfigValue::Credential(name) => Reference {
+                file: None,
+                credential: Some(name.clone()),
             }
+            .serialize(s),
         }
     }
 }

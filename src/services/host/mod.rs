@@ -1,0 +1,42 @@
+//! One machine: its disks and interfaces, and what can only be done on it. One trait, for this
+//! machine or, through a peer's agent, for another one.
+
+mod types;
+
+pub use types::*;
+
+use async_trait::async_trait;
+use std::fmt;
+use std::sync::Arc;
+
+/// What can only be seen or done on one machine.
+///
+/// Every call has a deadline; a call to another machine carries the caller's epoch and is refused
+/// by an agent that knows a higher one.
+#[async_trait]
+pub trait Host: Send + Sync + fmt::Debug {
+    /// Looks at the machine.
+    async fn report(&self) -> Result<HostReport, HostError>;
+
+    /// The cheap look: is the agent there, has its LXD restarted, whom does it follow.
+    async fn beat(&self) -> Result<Beat, HostError>;
+
+    /// Makes the standalone LXD of this machine the first member of a cluster.
+    async fn bootstrap_lxd(&self, request: BootstrapLxd) -> Result<(), HostError>;
+
+    /// Makes the standalone LXD of this machine join a cluster. The operation outlives a caller
+    /// that stops waiting: look before doing it again.
+    async fn join_lxd(&self, request: JoinLxd) -> Result<(), HostError>;
+
+    /// Destroys the signatures on a disk, after checking that it still is the one that was meant.
+    async fn wipe_disk(&self, request: WipeDisk) -> Result<(), HostError>;
+
+    /// Gives the agent the trust store of the cluster.
+    async fn set_trust(&self, trust: TrustStore) -> Result<(), HostError>;
+}
+
+/// Finds the machine of a member.
+pub trait Hosts: Send + Sync + fmt::Debug {
+    /// The machine `target` names; whether it can be reached shows when it is asked.
+    fn host(&self, target: &HostTarget) -> Arc<dyn Host>;
+}

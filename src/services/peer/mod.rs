@@ -1,0 +1,1 @@
+//! Another member's agent: identity, pinned TLS, and a client.
