@@ -77,4 +77,44 @@ impl LxdError {
             LxdError::Unexpected { .. } => "UnexpectedAnswer",
         }
     }
+
+    /// The error for a reported status and message.
+    ///
+    /// The status alone is not enough: LXD 5.0 says 400 where an object is there already, and 500
+    /// or 400 where another member or the database cannot be reached.
+    ///
+    /// And a 404 may speak of another object than the one asked for: a profile whose device names
+    /// a network that is not there is refused with it.
+    pub fn reported(status: u16, message: String) -> Self {
+        if message.starts_with("Device validation failed") {
+            return LxdError::Refused { status, message };
+        }
+        match status {
+            404 => return LxdError::NotFound { message },
+            409 => return LxdError::Conflict { message },
+            412 => return LxdError::Changed { message },
+            503 => return LxdError::Unavailable { message },
+            _ => {}
+        }
+        let lower = message.to_lowercase();
+        if is_unavailable(&lower) {
+            LxdError::Unavailable { message }
+        } else if lower.contains("already exists") || lower.contains("already defined") {
+            LxdError::Conflict { message }
+        } else {
+            LxdError::Refused { status, message }
+        }
+    }
+}
+
+/// The words with which LXD and Incus say that the cluster, its database or a member it had to
+/// ask did not answer.
+fn is_unavailable(lower: &str) -> bool {
+    lower.contains("cluster is unavailable")
+        || lower.contains("no available dqlite leader")
+        || lower.contains("no known leader")
+        || lower.contains("daemon not ready")
+        || lower.contains("daemon is starting up")
+        || lower.contains("daemon is shutting down")
+        || (lower.contains("peer node") && lower.contains("is down"))
 }

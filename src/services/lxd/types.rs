@@ -1,9 +1,16 @@
 //! The objects of the API, with only the fields this program uses. Unknown fields are ignored,
 //! missing ones get their defaults: servers of many versions answer.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+
+/// LXD writes `null` for an empty list or map.
+fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
 
 /// An object with the ETag it had when it was read.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,10 +26,12 @@ pub struct Versioned<T> {
 #[serde(default)]
 pub struct Server {
     /// Capabilities; branch on these, never on a version.
+    #[serde(deserialize_with = "nullable")]
     pub api_extensions: Vec<String>,
     /// `trusted` or `untrusted`.
     pub auth: String,
     /// Server configuration: global keys and the answering member's own.
+    #[serde(deserialize_with = "nullable")]
     pub config: BTreeMap<String, Value>,
     /// What the server is.
     pub environment: Environment,
@@ -67,6 +76,7 @@ pub struct Environment {
     /// Its process.
     pub server_pid: i64,
     /// Storage drivers that work on the machine.
+    #[serde(deserialize_with = "nullable")]
     pub storage_supported_drivers: Vec<StorageDriver>,
 }
 
@@ -99,14 +109,17 @@ pub struct Member {
     /// The architecture.
     pub architecture: String,
     /// Roles, automatic ones (`database…`) and others.
+    #[serde(deserialize_with = "nullable")]
     pub roles: Vec<String>,
     /// The failure domain.
     pub failure_domain: String,
     /// What it is for.
     pub description: String,
     /// Member configuration.
+    #[serde(deserialize_with = "nullable")]
     pub config: BTreeMap<String, String>,
     /// Groups.
+    #[serde(deserialize_with = "nullable")]
     pub groups: Vec<String>,
 }
 
@@ -115,14 +128,17 @@ pub struct Member {
 #[serde(default)]
 pub struct MemberPut {
     /// Roles; the automatic ones must be as they were read.
+    #[serde(deserialize_with = "nullable")]
     pub roles: Vec<String>,
     /// The failure domain.
     pub failure_domain: String,
     /// What it is for.
     pub description: String,
     /// Member configuration.
+    #[serde(deserialize_with = "nullable")]
     pub config: BTreeMap<String, String>,
     /// Groups; at least one.
+    #[serde(deserialize_with = "nullable")]
     pub groups: Vec<String>,
 }
 
@@ -135,6 +151,7 @@ pub struct Group {
     /// What it is for.
     pub description: String,
     /// Its members.
+    #[serde(deserialize_with = "nullable")]
     pub members: Vec<String>,
 }
 
@@ -151,10 +168,13 @@ pub struct Pool {
     /// `Pending`, `Created`, `Errored`, `Unknown`, `Unavailable`.
     pub status: String,
     /// Configuration; in a cluster without the members' own keys unless read with a target.
+    #[serde(deserialize_with = "nullable")]
     pub config: BTreeMap<String, String>,
     /// Members it is defined on.
+    #[serde(deserialize_with = "nullable")]
     pub locations: Vec<String>,
     /// URLs of what uses it.
+    #[serde(deserialize_with = "nullable")]
     pub used_by: Vec<String>,
 }
 
@@ -174,10 +194,13 @@ pub struct Network {
     /// `Pending`, `Created`, `Errored`, `Unknown`, `Unavailable`.
     pub status: String,
     /// Configuration; in a cluster without the members' own keys unless read with a target.
+    #[serde(deserialize_with = "nullable")]
     pub config: BTreeMap<String, String>,
     /// Members it is defined on.
+    #[serde(deserialize_with = "nullable")]
     pub locations: Vec<String>,
     /// URLs of what uses it.
+    #[serde(deserialize_with = "nullable")]
     pub used_by: Vec<String>,
 }
 
@@ -190,8 +213,10 @@ pub struct Project {
     /// What it is for.
     pub description: String,
     /// Configuration.
+    #[serde(deserialize_with = "nullable")]
     pub config: BTreeMap<String, String>,
     /// URLs of what uses it.
+    #[serde(deserialize_with = "nullable")]
     pub used_by: Vec<String>,
 }
 
@@ -204,10 +229,13 @@ pub struct Profile {
     /// What it is for.
     pub description: String,
     /// Configuration.
+    #[serde(deserialize_with = "nullable")]
     pub config: BTreeMap<String, String>,
     /// Devices.
+    #[serde(deserialize_with = "nullable")]
     pub devices: BTreeMap<String, BTreeMap<String, String>>,
     /// URLs of what uses it.
+    #[serde(deserialize_with = "nullable")]
     pub used_by: Vec<String>,
 }
 
@@ -231,6 +259,8 @@ pub struct Operation {
     pub metadata: Value,
     /// Why it failed.
     pub err: String,
+    /// The status that `err` would have had as an answer; 0 where the server does not say.
+    pub err_code: u16,
     /// The member it runs on.
     pub location: String,
 }

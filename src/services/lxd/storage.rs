@@ -1,0 +1,84 @@
+//! Storage pools.
+
+use super::client::{Lxd, Write};
+use super::deadlines;
+use super::error::LxdError;
+use super::path::{on_target, path};
+use super::requests::{ObjectPut, PoolCreate};
+use super::transport::Method;
+use super::types::{Pool, Versioned};
+
+impl Lxd {
+    /// All pools, without the members' own keys.
+    ///
+    /// # Errors
+    /// The list could not be read.
+    pub async fn pools(&self) -> Result<Vec<Pool>, LxdError> {
+        self.list(path(&["storage-pools"]), Vec::new()).await
+    }
+
+    /// One pool; with a target as that member sees it, its own keys and status included.
+    ///
+    /// # Errors
+    /// It could not be read.
+    pub async fn pool(
+        &self,
+        name: &str,
+        target: Option<&str>,
+    ) -> Result<Versioned<Pool>, LxdError> {
+        let query = on_target(Vec::new(), target);
+        self.get(path(&["storage-pools", name]), query, deadlines::READ)
+            .await
+    }
+
+    /// Creates a pool: on a server that stands alone with all keys; in a cluster first once per
+    /// member (`target`) with that member's keys, then once without a target with the others.
+    ///
+    /// # Errors
+    /// [`LxdError::Conflict`] when it is there already, or on that member; or it was refused.
+    pub async fn create_pool(
+        &self,
+        pool: &PoolCreate,
+        target: Option<&str>,
+    ) -> Result<(), LxdError> {
+        self.write(
+            Write::new(Method::Post, path(&["storage-pools"]))
+                .query(on_target(Vec::new(), target))
+                .body(pool)
+                .deadline(deadlines::BUILD),
+        )
+        .await
+    }
+
+    /// Replaces description and configuration as a whole; with a target that member's own keys.
+    ///
+    /// # Errors
+    /// [`LxdError::Changed`] when the ETag no longer holds; or it was refused.
+    pub async fn put_pool(
+        &self,
+        name: &str,
+        put: &ObjectPut,
+        etag: Option<&str>,
+        target: Option<&str>,
+    ) -> Result<(), LxdError> {
+        self.write(
+            Write::new(Method::Put, path(&["storage-pools", name]))
+                .query(on_target(Vec::new(), target))
+                .body(put)
+                .if_match(etag)
+                .deadline(deadlines::BUILD),
+        )
+        .await
+    }
+
+    /// Deletes a pool and all it stores.
+    ///
+    /// # Errors
+    /// It is in use, or a member is offline.
+    pub async fn delete_pool(&self, name: &str) -> Result<(), LxdError> {
+        self.write(
+            Write::new(Method::Delete, path(&["storage-pools", name])).deadline(deadlines::BUILD),
+        )
+        .await
+    }
+}
