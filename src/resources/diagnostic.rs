@@ -8,13 +8,13 @@ use std::fmt;
 pub struct Diagnostic {
     /// The file.
     pub file: String,
-    /// The line, from 1.
+    /// The line, from 1; 0 when it is about the file as a whole.
     pub line: usize,
     /// The column in characters, from 1.
     pub column: usize,
     /// How many characters the caret underlines, at least 1.
     pub length: usize,
-    /// The line itself.
+    /// The line itself; of a long line the part around the column, with `…` on its left.
     pub excerpt: String,
     /// What is wrong, in lower case.
     pub message: String,
@@ -25,11 +25,10 @@ pub struct Diagnostic {
 impl fmt::Display for Diagnostic {
     /// One line: `file:line:column: message`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}:{}: {}",
-            self.file, self.line, self.column, self.message
-        )?;
+        match self.line {
+            0 => write!(f, "{}: {}", self.file, self.message)?,
+            line => write!(f, "{}:{line}:{}: {}", self.file, self.column, self.message)?,
+        }
         match &self.help {
             Some(help) => write!(f, " ({help})"),
             None => Ok(()),

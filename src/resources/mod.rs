@@ -1,11 +1,23 @@
 //! What is wanted: the kinds, decoding with positions, validation and the sources.
 
+pub mod accepted;
+mod check;
+pub mod decode;
 pub mod diagnostic;
+pub mod directory;
+pub mod draft;
+pub mod files;
 pub mod kinds;
 pub mod object;
+pub mod positions;
 pub mod resource;
+pub mod schema;
+pub mod shape;
 pub mod source;
+pub mod text;
+pub mod validate;
 pub mod value;
+pub mod yaml;
 
 pub use diagnostic::Diagnostic;
 pub use object::{Kind, Metadata, ObjectRef, Origin, SourceName};

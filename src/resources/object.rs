@@ -62,6 +62,20 @@ impl Kind {
         }
     }
 
+    /// What resources of this kind say, in one sentence.
+    pub fn summary(self) -> &'static str {
+        match self {
+            Kind::Cluster => "What is run and where its traffic goes; there is exactly one.",
+            Kind::Member => "A machine of the cluster.",
+            Kind::Disk => "One disk or a selection of disks, and what they are used for.",
+            Kind::Uplink => "The physical network OVN goes out by.",
+            Kind::StoragePool => "A storage pool.",
+            Kind::Project => "A project of LXD.",
+            Kind::Network => "A network of LXD.",
+            Kind::Profile => "Defaults of instances.",
+        }
+    }
+
     /// Whether LXD keeps objects of this kind inside a project.
     pub fn in_project(self) -> bool {
         matches!(self, Kind::Network | Kind::Profile)

@@ -148,6 +148,7 @@ impl JsonSchema for Span {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
+            "format": super::schema::format::DURATION,
             "description": "A length of time such as 90s, 5m or 1h 30m"
         })
     }

@@ -1,5 +1,6 @@
 //! `Cluster`: what is run and where its traffic goes.
 
+use crate::resources::schema::Subnet;
 use crate::resources::value::{Config, Deletion, Mode, Span};
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -16,7 +17,7 @@ pub struct ClusterSpec {
     pub instances: InstanceService,
     /// The subnet of the members' addresses; every `Member.address` lies in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Subnet>")]
     pub internal_subnet: Option<IpNet>,
     /// Software-defined networking.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,7 +64,7 @@ pub struct OvnSpec {
     pub provider: OvnProvider,
     /// The subnet tunnels between members use; the internal one unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Subnet>")]
     pub underlay_subnet: Option<IpNet>,
     /// The northbound database of an `external` OVN, such as `ssl:192.0.2.1:6641`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -92,11 +93,11 @@ pub struct CephSpec {
     pub provider: CephProvider,
     /// The subnet of clients and monitors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Subnet>")]
     pub public_network: Option<IpNet>,
     /// The subnet of replication between OSDs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Subnet>")]
     pub cluster_network: Option<IpNet>,
     /// Copies of every object; follows the OSD hosts up to 3 unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,6 @@
 //! `Member`: a machine of the cluster.
 
+use crate::resources::schema::Address;
 use crate::resources::value::{Config, Deletion, Mode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use std::net::IpAddr;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MemberSpec {
     /// The address the other members reach it by; it must not change.
-    #[schemars(with = "String")]
+    #[schemars(with = "Address")]
     pub address: IpAddr,
     /// The SHA-256 of the agent's public key, as `microcloud agent fingerprint` prints it;
     /// admits the machine once.
@@ -19,7 +20,7 @@ pub struct MemberSpec {
     pub fingerprint: Option<String>,
     /// The address its tunnels use; the internal one unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Address>")]
     pub underlay_address: Option<IpAddr>,
     /// Roles that are held besides those LXD gives by itself, such as `ovn-chassis`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

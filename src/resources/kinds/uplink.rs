@@ -1,5 +1,6 @@
 //! `Uplink`: the physical network OVN goes out by.
 
+use crate::resources::schema::{Address, Subnet};
 use crate::resources::value::{Config, Deletion, Mode};
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -25,7 +26,7 @@ pub struct UplinkSpec {
     pub ipv6: Option<UplinkFamily>,
     /// Name servers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<Address>")]
     pub dns: Vec<IpAddr>,
     /// The VLAN of the uplink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,7 +56,7 @@ pub struct UplinkSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UplinkFamily {
     /// The gateway's address with the subnet's prefix length, such as `192.0.2.1/24`.
-    #[schemars(with = "String")]
+    #[schemars(with = "Subnet")]
     pub gateway: IpNet,
     /// Ranges OVN may take addresses from, such as `192.0.2.100-192.0.2.200`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,0 +1,581 @@
+//! What is in force of each source, and what a new reading changes about it.
+//!
+//! Pure: time comes in as an argument. The rules (design §4 and §5): the last good version of a
+//! broken document stays; nothing counts as absent while a document of the source is broken, the
+//! source cannot be read, or it is empty; an absence counts after two equal readings at least ten
+//! seconds apart; a resource belongs to the source that named it first.
+
+use super::diagnostic::Diagnostic;
+use super::object::{ObjectRef, Origin, SourceName};
+use super::resource::Resource;
+use super::source::{Broken, Reading};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How long a resource must be missing before it counts as absent.
+pub const ABSENCE_COUNTS_AFTER: SignedDuration = SignedDuration::from_secs(10);
+
+/// What is in force of one source.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SourceState {
+    /// The revision of the last reading that succeeded; empty before the first one.
+    pub revision: String,
+    /// The resources in force.
+    #[serde(with = "by_reference")]
+    pub resources: BTreeMap<ObjectRef, Resource>,
+    /// Resources whose document is broken now; their last good version is in force.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub stale: BTreeMap<ObjectRef, Vec<Diagnostic>>,
+    /// Resources in force that are missing in the last reading, and since when it has been equal.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub absent_since: BTreeMap<ObjectRef, Timestamp>,
+    /// Everything that is broken in the last reading.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<Broken>,
+    /// Why the last reading failed as a whole, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+}
+
+/// Resources as a list: their references are in them.
+mod by_reference {
+    use super::{BTreeMap, ObjectRef, Resource};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(
+        resources: &BTreeMap<ObjectRef, Resource>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        s.collect_seq(resources.values())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<BTreeMap<ObjectRef, Resource>, D::Error> {
+        let resources = Vec::<Resource>::deserialize(d)?;
+        Ok(resources.into_iter().map(|r| (r.reference(), r)).collect())
+    }
+}
+
+impl SourceState {
+    /// The state after a reading, and the resources that are no longer named from now on.
+    ///
+    /// Feeding the same reading again is how an absence comes to count: see
+    /// [`SourceState::recheck_at`].
+    #[must_use = "the state is not changed in place"]
+    pub fn accept(&self, reading: &Reading, now: Timestamp) -> (SourceState, Vec<ObjectRef>) {
+        if let Some(reason) = &reading.unreadable {
+            let state = SourceState {
+                unreadable: Some(reason.clone()),
+                absent_since: BTreeMap::new(),
+                ..self.clone()
+            };
+            return (state, Vec::new());
+        }
+        let named: BTreeMap<ObjectRef, &Resource> = reading
+            .resources
+            .iter()
+            .map(|r| (r.reference(), r))
+            .collect();
+        let mut state = SourceState {
+            revision: reading.revision.clone(),
+            resources: self.resources.clone(),
+            broken: reading.broken.clone(),
+            ..SourceState::default()
+        };
+        for (reference, resource) in &named {
+            if self.resources.get(reference) != Some(*resource) {
+                state
+                    .resources
+                    .insert(reference.clone(), (*resource).clone());
+            }
+        }
+        let missing = self
+            .resources
+            .iter()
+            .filter(|(r, _)| !named.contains_key(*r));
+        let mut removed = Vec::new();
+        for (reference, last_good) in missing {
+            if let Some(diagnostics) =
+                broken_document(&reading.broken, reference, &last_good.origin)
+            {
+                state.stale.insert(reference.clone(), diagnostics);
+            } else if reading.shows_absence() {
+                let since = match self.absent_since.get(reference) {
+                    Some(since) if self.revision == reading.revision => *since,
+                    _ => now,
+                };
+                if now.duration_since(since) >= ABSENCE_COUNTS_AFTER {
+                    state.resources.remove(reference);
+                    removed.push(reference.clone());
+                } else {
+                    state.absent_since.insert(reference.clone(), since);
+                }
+            }
+        }
+        (state, removed)
+    }
+
+    /// When the source must be read again although nothing changed, because an absence will count
+    /// then if the reading is the same.
+    pub fn recheck_at(&self) -> Option<Timestamp> {
+        let first = self.absent_since.values().min()?;
+        first.checked_add(ABSENCE_COUNTS_AFTER).ok()
+    }
+
+    /// The state after resources were applied one by one: those named are replaced or added, the
+    /// others stay. Only for [`SourceName::Applied`].
+    #[must_use = "the state is not changed in place"]
+    pub fn apply(&self, resources: impl IntoIterator<Item = Resource>) -> SourceState {
+        let mut state = self.clone();
+        for resource in resources {
+            let reference = resource.reference();
+            state.stale.remove(&reference);
+            state.resources.insert(reference, resource);
+        }
+        state.revision = state.content_revision();
+        state
+    }
+
+    /// The state after resources were deleted one by one, and those of them it really had. Only
+    /// for [`SourceName::Applied`].
+    #[must_use = "the state is not changed in place"]
+    pub fn delete<'a>(
+        &self,
+        references: impl IntoIterator<Item = &'a ObjectRef>,
+    ) -> (SourceState, Vec<ObjectRef>) {
+        let mut state = self.clone();
+        let mut removed = Vec::new();
+        for reference in references {
+            state.stale.remove(reference);
+            if state.resources.remove(reference).is_some() {
+                removed.push(reference.clone());
+            }
+        }
+        state.revision = state.content_revision();
+        (state, removed)
+    }
+
+    fn content_revision(&self) -> String {
+        let mut sum = super::draft::Revision::default();
+        for (reference, resource) in &self.resources {
+            sum.add(&reference.to_string(), resource.digest().as_bytes());
+        }
+        sum.finish()
+    }
+}
+
+/// What is wrong with the document of a resource that is missing, if a broken document is (or may
+/// hide) it.
+fn broken_document(
+    broken: &[Broken],
+    reference: &ObjectRef,
+    origin: &Origin,
+) -> Option<Vec<Diagnostic>> {
+    let own = |b: &&Broken| b.reference.as_ref() == Some(reference);
+    let hides = |b: &&Broken| b.reference.is_none() && b.file == origin.file;
+    let collect = |found: Vec<&Broken>| -> Option<Vec<Diagnostic>> {
+        (!found.is_empty()).then(|| found.iter().flat_map(|b| b.diagnostics.clone()).collect())
+    };
+    collect(broken.iter().filter(own).collect())
+        .or_else(|| collect(broken.iter().filter(hides).collect()))
+}
+
+/// What is in force of all sources.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Accepted {
+    /// The watched directory.
+    pub directory: SourceState,
+    /// What `apply`, `delete` and the like wrote.
+    pub applied: SourceState,
+    /// Resources that both sources name: the one that named it second, which does not count.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub second: BTreeMap<ObjectRef, SourceName>,
+}
+
+/// A resource that two sources name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Conflict {
+    /// The resource.
+    pub reference: ObjectRef,
+    /// Where the one in force is written.
+    pub in_force: Origin,
+    /// Where the one that does not count is written.
+    pub ignored: Origin,
+}
+
+/// Why resources were not applied or deleted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The directory owns it.
+    #[error("{reference} belongs to the watched directory ({origin}): change it there")]
+    OwnedByDirectory {
+        /// The resource.
+        reference: ObjectRef,
+        /// Where it is written.
+        origin: Origin,
+    },
+    /// Nobody named it.
+    #[error("{0} was not applied: `microcloud get` lists what there is")]
+    Unknown(ObjectRef),
+}
+
+impl Accepted {
+    /// What is in force of a source.
+    pub fn source(&self, name: SourceName) -> &SourceState {
+        match name {
+            SourceName::Directory => &self.directory,
+            SourceName::Applied => &self.applied,
+        }
+    }
+
+    /// The state after a reading, and the resources that no source names any more.
+    #[must_use = "the state is not changed in place"]
+    pub fn accept(&self, reading: &Reading, now: Timestamp) -> (Accepted, Vec<ObjectRef>) {
+        let (state, removed) = self.source(reading.source).accept(reading, now);
+        let next = self.with(reading.source, state);
+        let removed = removed
+            .into_iter()
+            .filter(|r| next.get(r).is_none())
+            .collect();
+        (next, removed)
+    }
+
+    /// The state after resources were applied.
+    ///
+    /// # Errors
+    /// Every resource that the directory owns; then nothing is applied.
+    pub fn apply(&self, resources: Vec<Resource>) -> Result<Accepted, Vec<Refused>> {
+        let refused: Vec<Refused> = resources
+            .iter()
+            .filter_map(|r| self.refuse(&r.reference()))
+            .collect();
+        if !refused.is_empty() {
+            return Err(refused);
+        }
+        Ok(self.with(SourceName::Applied, self.applied.apply(resources)))
+    }
+
+    /// The state after resources were deleted.
+    ///
+    /// # Errors
+    /// Every resource that the directory owns or that was never applied; then nothing is deleted.
+    pub fn delete(
+        &self,
+        references: &[ObjectRef],
+    ) -> Result<(Accepted, Vec<ObjectRef>), Vec<Refused>> {
+        let refused: Vec<Refused> = references
+            .iter()
+            .filter_map(|r| {
+                self.refuse(r).or_else(|| {
+                    let known = self.applied.resources.contains_key(r);
+                    (!known).then(|| Refused::Unknown(r.clone()))
+                })
+            })
+            .collect();
+        if !refused.is_empty() {
+            return Err(refused);
+        }
+        let (applied, removed) = self.applied.delete(references);
+        let next = self.with(SourceName::Applied, applied);
+        let removed = removed
+            .into_iter()
+            .filter(|r| next.get(r).is_none())
+            .collect();
+        Ok((next, removed))
+    }
+
+    /// The resource in force, whichever source named it first.
+    pub fn get(&self, reference: &ObjectRef) -> Option<&Resource> {
+        let (first, other) = match self.second.get(reference) {
+            Some(SourceName::Directory) => (&self.applied, &self.directory),
+            _ => (&self.directory, &self.applied),
+        };
+        first
+            .resources
+            .get(reference)
+            .or_else(|| other.resources.get(reference))
+    }
+
+    /// All resources in force: the desired state.
+    pub fn desired(&self) -> BTreeMap<ObjectRef, &Resource> {
+        let references: BTreeSet<&ObjectRef> = self
+            .directory
+            .resources
+            .keys()
+            .chain(self.applied.resources.keys())
+            .collect();
+        references
+            .into_iter()
+            .filter_map(|r| Some((r.clone(), self.get(r)?)))
+            .collect()
+    }
+
+    /// Resources that both sources name.
+    pub fn conflicts(&self) -> Vec<Conflict> {
+        let conflict = |(reference, second): (&ObjectRef, &SourceName)| {
+            let ignored = self.source(*second).resources.get(reference)?;
+            Some(Conflict {
+                reference: reference.clone(),
+                in_force: self.get(reference)?.origin.clone(),
+                ignored: ignored.origin.clone(),
+            })
+        };
+        self.second.iter().filter_map(conflict).collect()
+    }
+
+    /// When a source must be read again although nothing changed: see
+    /// [`SourceState::recheck_at`].
+    pub fn recheck_at(&self) -> Option<Timestamp> {
+        self.directory
+            .recheck_at()
+            .into_iter()
+            .chain(self.applied.recheck_at())
+            .min()
+    }
+
+    fn refuse(&self, reference: &ObjectRef) -> Option<Refused> {
+        let owned = self.directory.resources.get(reference)?;
+        let directory_owns = self.second.get(reference) != Some(&SourceName::Directory);
+        directory_owns.then(|| Refused::OwnedByDirectory {
+            reference: reference.clone(),
+            origin: owned.origin.clone(),
+        })
+    }
+
+    /// With another state of one source. Whoever newly names what the other has is second.
+    fn with(&self, name: SourceName, state: SourceState) -> Accepted {
+        let mut next = self.clone();
+        match name {
+            SourceName::Directory => next.directory = state,
+            SourceName::Applied => next.applied = state,
+        }
+        let both = next
+            .directory
+            .resources
+            .keys()
+            .filter(|r| next.applied.resources.contains_key(*r));
+        next.second = both
+            .map(|r| (r.clone(), self.second.get(r).copied().unwrap_or(name)))
+            .collect();
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::draft::Draft;
+    use crate::resources::object::Kind;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + seconds).expect("a time in range")
+    }
+
+    fn profile(name: &str, cpu: u32) -> String {
+        format!(
+            "apiVersion: microcloud.dev/v1\nkind: Profile\nmetadata: {{name: {name}}}\n\
+             spec: {{config: {{limits.cpu: {cpu}}}}}\n"
+        )
+    }
+
+    fn reading(files: &[(&str, String)]) -> Reading {
+        of(SourceName::Directory, files)
+    }
+
+    fn of(source: SourceName, files: &[(&str, String)]) -> Reading {
+        let files = files.iter().map(|(name, text)| (*name, text.as_bytes()));
+        Draft::of_files(source, files).check(&[])
+    }
+
+    fn two() -> Reading {
+        reading(&[("a.yaml", profile("a", 1)), ("b.yaml", profile("b", 1))])
+    }
+
+    fn profile_ref(name: &str) -> ObjectRef {
+        ObjectRef::new(Kind::Profile, name)
+    }
+
+    fn cpu(state: &SourceState, name: &str) -> String {
+        state.resources[&profile_ref(name)].spec.to_json()["config"]["limits.cpu"].to_string()
+    }
+
+    #[test]
+    fn a_broken_document_keeps_its_last_good_version_and_stops_absence() {
+        let (state, _) = SourceState::default().accept(&two(), at(0));
+        let broken = profile("a", 2).replace("spec", "spek");
+        let reading = reading(&[("a.yaml", broken), ("c.yaml", profile("c", 3))]);
+        let (state, removed) = state.accept(&reading, at(1));
+        assert_eq!(cpu(&state, "a"), "\"1\"");
+        assert_eq!(cpu(&state, "c"), "\"3\"");
+        assert!(state.stale[&profile_ref("a")][0].message.contains("spek"));
+        // `b` is missing, but a document is broken.
+        let (state, removed_later) = state.accept(&reading, at(100));
+        assert!(removed.is_empty() && removed_later.is_empty());
+        assert!(state.resources.contains_key(&profile_ref("b")));
+        assert_eq!(state.recheck_at(), None);
+    }
+
+    #[test]
+    fn a_file_that_is_no_yaml_makes_what_it_held_stale() {
+        let (state, _) = SourceState::default().accept(&two(), at(0));
+        let (state, _) = state.accept(
+            &reading(&[("a.yaml", "{".into()), ("b.yaml", profile("b", 1))]),
+            at(1),
+        );
+        assert!(state.stale.contains_key(&profile_ref("a")), "{state:#?}");
+        assert_eq!(state.stale.len(), 1);
+    }
+
+    #[test]
+    fn a_mended_document_is_no_longer_stale() {
+        let (state, _) = SourceState::default().accept(&two(), at(0));
+        let broken = reading(&[("a.yaml", "{".into()), ("b.yaml", profile("b", 1))]);
+        let (state, _) = state.accept(&broken, at(1));
+        let (state, _) = state.accept(&two(), at(2));
+        assert!(state.stale.is_empty() && state.broken.is_empty());
+    }
+
+    #[test]
+    fn an_absence_counts_after_two_equal_readings_ten_seconds_apart() {
+        let (state, _) = SourceState::default().accept(&two(), at(0));
+        let one = reading(&[("a.yaml", profile("a", 1))]);
+        let (state, removed) = state.accept(&one, at(100));
+        assert!(removed.is_empty(), "one reading is not enough");
+        assert_eq!(state.recheck_at(), Some(at(110)));
+        let (state, removed) = state.accept(&one, at(109));
+        assert!(removed.is_empty(), "nine seconds are not enough");
+        assert_eq!(state.recheck_at(), Some(at(110)));
+        let (state, removed) = state.accept(&one, at(110));
+        assert_eq!(removed, [profile_ref("b")]);
+        assert_eq!(state.recheck_at(), None);
+        assert!(!state.resources.contains_key(&profile_ref("b")));
+    }
+
+    #[test]
+    fn a_reading_that_differs_starts_the_ten_seconds_again() {
+        let (state, _) = SourceState::default().accept(&two(), at(0));
+        let (state, _) = state.accept(&reading(&[("a.yaml", profile("a", 1))]), at(100));
+        let other = reading(&[("a.yaml", profile("a", 2))]);
+        let (state, removed) = state.accept(&other, at(111));
+        assert!(removed.is_empty());
+        let (_, removed) = state.accept(&other, at(121));
+        assert_eq!(removed, [profile_ref("b")]);
+    }
+
+    #[test]
+    fn an_empty_or_unreadable_source_changes_nothing() {
+        let (state, _) = SourceState::default().accept(&two(), at(0));
+        let empty = reading(&[]);
+        let gone = Reading {
+            unreadable: Some("gone".into()),
+            ..empty.clone()
+        };
+        for seconds in [1, 20, 40] {
+            for reading in [&empty, &gone] {
+                let (after, removed) = state.accept(reading, at(seconds));
+                assert!(removed.is_empty());
+                assert_eq!(after.resources, state.resources);
+                let (again, removed) = after.accept(reading, at(seconds + 60));
+                assert!(removed.is_empty());
+                assert_eq!(again.resources, state.resources);
+            }
+        }
+        let (after, _) = state.accept(&gone, at(1));
+        assert_eq!(after.revision, state.revision);
+        assert_eq!(after.unreadable.as_deref(), Some("gone"));
+        assert_eq!(after.accept(&two(), at(2)).0.unreadable, None);
+    }
+
+    #[test]
+    fn a_directory_that_came_back_does_not_use_up_an_older_wait() {
+        let (state, _) = SourceState::default().accept(&two(), at(0));
+        let one = reading(&[("a.yaml", profile("a", 1))]);
+        let (state, _) = state.accept(&one, at(100));
+        let gone = Reading {
+            unreadable: Some("gone".into()),
+            ..one.clone()
+        };
+        let (state, _) = state.accept(&gone, at(105));
+        let (state, removed) = state.accept(&one, at(111));
+        assert!(
+            removed.is_empty(),
+            "the two readings were not next to each other"
+        );
+        assert_eq!(state.recheck_at(), Some(at(121)));
+    }
+
+    #[test]
+    fn what_was_applied_stays_when_the_directory_is_read() {
+        let applied = of(SourceName::Applied, &[("-", profile("mine", 1))]);
+        let state = Accepted::default()
+            .apply(applied.resources)
+            .expect("nobody owns it");
+        let (state, _) = state.accept(&two(), at(0));
+        let (state, _) = state.accept(&reading(&[("a.yaml", profile("a", 1))]), at(10));
+        let (state, removed) = state.accept(&reading(&[("a.yaml", profile("a", 1))]), at(20));
+        assert_eq!(removed, [profile_ref("b")]);
+        let names: Vec<String> = state.desired().keys().map(ToString::to_string).collect();
+        assert_eq!(names, ["Profile/a", "Profile/mine"]);
+    }
+
+    #[test]
+    fn the_directory_keeps_what_it_owns() {
+        let (state, _) = Accepted::default().accept(&two(), at(0));
+        let mine = of(
+            SourceName::Applied,
+            &[("-", profile("a", 9) + "---\n" + &profile("new", 1))],
+        );
+        let refused = state
+            .apply(mine.resources)
+            .expect_err("a is the directory's");
+        assert_eq!(
+            refused.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["Profile/a belongs to the watched directory (a.yaml:1): change it there"]
+        );
+        let refused = state
+            .delete(&[profile_ref("a"), profile_ref("x")])
+            .expect_err("not ours");
+        assert_eq!(refused.len(), 2);
+    }
+
+    #[test]
+    fn the_source_that_named_it_first_owns_it_until_it_lets_go() {
+        let mine = of(SourceName::Applied, &[("-", profile("a", 9))]);
+        let state = Accepted::default()
+            .apply(mine.resources)
+            .expect("nobody owns it");
+        let (state, _) = state.accept(&two(), at(0));
+        assert_eq!(
+            state.get(&profile_ref("a")).expect("named").origin.source,
+            SourceName::Applied
+        );
+        let conflicts = state.conflicts();
+        assert_eq!(conflicts.len(), 1);
+        assert_eq!(conflicts[0].ignored.file, "a.yaml");
+        // Applying it again is still ours to do.
+        let again = of(SourceName::Applied, &[("-", profile("a", 10))]);
+        let state = state.apply(again.resources).expect("applied owns it");
+        let (state, removed) = state.delete(&[profile_ref("a")]).expect("applied owns it");
+        assert!(removed.is_empty(), "the directory names it still");
+        assert_eq!(
+            state.get(&profile_ref("a")).expect("named").origin.source,
+            SourceName::Directory
+        );
+        assert!(state.conflicts().is_empty());
+    }
+
+    #[test]
+    fn the_state_survives_being_stored() {
+        let (state, _) = Accepted::default().accept(&two(), at(0));
+        let (state, _) = state.accept(&reading(&[("a.yaml", profile("a", 1))]), at(5));
+        let stored = serde_json::to_string(&state).expect("plain JSON");
+        assert_eq!(
+            serde_json::from_str::<Accepted>(&stored).expect("the same form"),
+            state
+        );
+    }
+}
