@@ -1,0 +1,440 @@
+//! The Debian base all hosts stand on: made once, never written afterwards.
+
+use super::command::{SHORT, run, tail};
+use super::layout::{Layout, hex};
+use super::sources::{self, Mirror};
+use super::state::{self, Lock, replace};
+use super::{Error, Report, StateDir};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+/// The Debian release of the hosts.
+const SUITE: &str = "trixie";
+
+/// What the hosts have installed.
+const PACKAGES: [&str; 27] = [
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "udev",
+    "iproute2",
+    "iputils-ping",
+    "procps",
+    "openvswitch-switch",
+    "ovn-central",
+    "ovn-host",
+    "lxd",
+    "lxd-client",
+    "incus",
+    "ceph-mon",
+    "ceph-mgr",
+    "ceph-osd",
+    "ceph-mds",
+    "ceph-common",
+    "ceph-volume",
+    "btrfs-progs",
+    "dnsmasq-base",
+    "nftables",
+    "lvm2",
+    "ca-certificates",
+    "jq",
+    "curl",
+    "socat",
+];
+
+/// Run in the new root by mmdebstrap; `$1` is the root. The packages enable services that would
+/// start databases of their own, and the rest costs time at every boot or reaches out of the host.
+const SETTLE: &str = r#"chroot "$1" sh -ec '
+systemctl mask nvmf-autoconnect.service ceph-mon.service ceph-crash.service \
+  systemd-networkd-wait-online.service rbdmap.service e2scrub_reap.service \
+  dev-hugepages.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount \
+  modprobe@.service systemd-pstore.service lvm2-monitor.service blk-availability.service \
+  console-getty.service getty@tty1.service systemd-logind.service apt-daily.timer \
+  apt-daily-upgrade.timer fstrim.timer e2scrub_all.timer dpkg-db-backup.timer
+systemctl disable ovn-central ovn-ovsdb-server-nb ovn-ovsdb-server-sb ovn-northd ovn-host \
+  lxd.socket lxd.service lxd-containers.service incus.socket incus.service incus-startup.service \
+  incus-user.socket
+systemctl enable systemd-networkd.service
+groupadd --system microcloud
+rm -f /etc/machine-id /var/lib/dbus/machine-id /etc/hostname /etc/resolv.conf
+mkdir -p /etc/microcloud/resources /var/log/journal
+'"#;
+
+/// Files written into the new root: path, mode, content.
+const FILES: [(&str, u32, &str); 4] = [
+    (
+        "etc/systemd/journald.conf.d/sandbox.conf",
+        0o644,
+        "[Journal]\nSystemMaxUse=48M\nSyncIntervalSec=1s\n",
+    ),
+    (
+        "etc/systemd/system/sandbox-disk@.path",
+        0o644,
+        "[Unit]\nDescription=Writes to /dev/%i\n\n[Path]\nPathChanged=/dev/%i\n\n\
+         [Install]\nWantedBy=multi-user.target\n",
+    ),
+    (
+        "etc/systemd/system/sandbox-disk@.service",
+        0o644,
+        "[Unit]\nDescription=Links by UUID to /dev/%i, as udev makes them\nStartLimitIntervalSec=0\n\n\
+         [Service]\nType=oneshot\nExecStart=/usr/lib/sandbox/disk-links %i\n",
+    ),
+    ("usr/lib/sandbox/disk-links", 0o755, DISK_LINKS),
+];
+
+/// What udev does on a real machine when a file system appears: LXD waits for these links.
+const DISK_LINKS: &str = r#"#!/bin/sh
+# Usage: disk-links loopN
+uuid=$(blkid -p -s UUID -o value "/dev/$1")
+mkdir -p /dev/disk/by-uuid
+for link in /dev/disk/by-uuid/*; do
+    if [ "$(readlink "$link")" = "../../$1" ] && [ "${link##*/}" != "$uuid" ]; then
+        rm -f "$link"
+    fi
+done
+if [ -n "$uuid" ]; then
+    ln -sfn "../../$1" "/dev/disk/by-uuid/$uuid"
+fi
+"#;
+
+/// How many loop device nodes a host has from its first moment.
+const LOOP_NODES: u32 = 256;
+
+/// How long mmdebstrap may say nothing.
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// The name of the base this program wants: it changes with everything that goes into a base.
+pub(super) fn id() -> String {
+    let mut digest = Sha256::new();
+    digest.update(SUITE);
+    for package in PACKAGES {
+        digest.update(package);
+        digest.update([0]);
+    }
+    digest.update(SETTLE);
+    for (path, mode, content) in FILES {
+        digest.update(path);
+        digest.update(mode.to_le_bytes());
+        digest.update(content);
+    }
+    digest.update(LOOP_NODES.to_le_bytes());
+    hex(&digest.finalize()[..6])
+}
+
+/// The root of a base.
+pub(super) fn root(dir: &StateDir, id: &str) -> PathBuf {
+    dir.bases().join(id).join("root")
+}
+
+/// Whether a base is there. It appears by a rename, so it is there whole or not at all.
+pub(super) fn exists(dir: &StateDir, id: &str) -> bool {
+    root(dir, id).is_dir()
+}
+
+/// Makes the base unless it is there. The caller holds the bases' lock.
+pub(super) fn ensure(
+    dir: &StateDir,
+    mirror: Option<&str>,
+    report: Report<'_>,
+) -> Result<String, Error> {
+    let id = id();
+    if exists(dir, &id) {
+        return Ok(id);
+    }
+    let mirror = match mirror {
+        Some(uri) => Mirror {
+            uri: uri.trim_end_matches('/').to_owned(),
+            signed_by: None,
+        },
+        None => sources::mirror(Path::new("/etc/apt"))?,
+    };
+    remove_unfinished(dir)?;
+    let unfinished = dir.bases().join(format!(".new-{id}"));
+    fs::create_dir_all(&unfinished).map_err(|e| Error::io("make", &unfinished, e))?;
+    report(&format!(
+        "making the base {id} (Debian {SUITE}, {} packages and what they need)",
+        PACKAGES.len()
+    ));
+    debootstrap(&unfinished.join("root"), &mirror, report)?;
+    finish(&unfinished.join("root"))?;
+    let whole = dir.bases().join(&id);
+    fs::rename(&unfinished, &whole).map_err(|e| Error::io("rename to", &whole, e))?;
+    remove_unused_locked(dir, Some(&id), &|_| ())?;
+    Ok(id)
+}
+
+/// Runs mmdebstrap, which ends with this program however that ends.
+fn debootstrap(root: &Path, mirror: &Mirror, report: Report<'_>) -> Result<(), Error> {
+    let mut command = Command::new("setpriv");
+    command
+        .args([
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "mmdebstrap",
+        ])
+        .args(["--mode=root", "--variant=minbase", "--skip=output/dev"])
+        .arg(format!("--include={}", PACKAGES.join(" ")))
+        .args(
+            ["doc", "man", "locale", "info"]
+                .map(|d| format!("--dpkgopt=path-exclude=/usr/share/{d}/*")),
+        )
+        .args([
+            "--aptopt=Acquire::Languages \"none\"",
+            "--aptopt=Acquire::Retries \"3\"",
+        ])
+        .args(apt_options()?.iter().map(|o| format!("--aptopt={o}")))
+        .arg(format!("--customize-hook={SETTLE}"))
+        .arg(SUITE)
+        .arg(root)
+        .arg(mirror.line(SUITE))
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let failed = |status: String, said: &str| Error::Command {
+        program: "mmdebstrap".into(),
+        status,
+        said: tail(said),
+    };
+    let mut child = command
+        .spawn()
+        .map_err(|e| failed("not started".into(), &e.to_string()))?;
+    let (send, lines) = mpsc::channel();
+    if let Some(stderr) = child.stderr.take() {
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    let mut said = String::new();
+    loop {
+        match lines.recv_timeout(SILENCE) {
+            Ok(line) => {
+                if let Some(step) = line.strip_prefix("I: ") {
+                    report(&format!("base: {step}"));
+                }
+                said.push_str(&line);
+                said.push('\n');
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                let killed = child.kill().and_then(|()| child.wait());
+                return Err(match killed {
+                    Ok(_) => Error::Timeout {
+                        what: "mmdebstrap".into(),
+                        deadline: SILENCE,
+                        hint: tail(&said),
+                    },
+                    Err(e) => failed("cannot be ended".into(), &e.to_string()),
+                });
+            }
+        }
+    }
+    match child.wait() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(failed(status.to_string(), &said)),
+        Err(e) => Err(failed("cannot be waited for".into(), &e.to_string())),
+    }
+}
+
+/// The machine's own ways to its mirror: proxies, certificates, clock checks.
+fn apt_options() -> Result<Vec<String>, Error> {
+    Ok(reaching(&run(
+        Command::new("apt-config").arg("dump"),
+        None,
+        SHORT,
+    )?))
+}
+
+fn reaching(dump: &str) -> Vec<String> {
+    const WANTED: [&str; 4] = [
+        "Acquire::http::",
+        "Acquire::https::",
+        "Acquire::Check-Valid-Until ",
+        "Acquire::Check-Date ",
+    ];
+    dump.lines()
+        .filter(|line| WANTED.iter().any(|w| line.starts_with(w)) && !line.ends_with(" \"\";"))
+        .map(|line| line.trim_end_matches(';').to_owned())
+        .collect()
+}
+
+/// What is written into a new root beside the packages.
+fn finish(root: &Path) -> Result<(), Error> {
+    for (path, mode, content) in FILES {
+        write_below(root, path, content.as_bytes(), mode)?;
+    }
+    let nodes: String = (0..LOOP_NODES)
+        .map(|n| format!("b /dev/loop{n} 0660 root disk - 7:{n}\n"))
+        .collect();
+    write_below(
+        root,
+        "etc/tmpfiles.d/sandbox-loops.conf",
+        nodes.as_bytes(),
+        0o644,
+    )?;
+    // Tells systemd that caches are newer than /usr, so that no boot makes them again.
+    for path in ["etc/.updated", "var/.updated"] {
+        write_below(root, path, b"", 0o644)?;
+    }
+    Ok(())
+}
+
+/// Writes a file below a root; directories made on the way are readable by everyone.
+pub(super) fn write_below(root: &Path, path: &str, content: &[u8], mode: u32) -> Result<(), Error> {
+    let path = root.join(path);
+    make_dirs(path.parent().unwrap_or(root))?;
+    replace(&path, content, mode)
+}
+
+/// Makes a directory and what is above it, each 0755 whatever the umask.
+pub(super) fn make_dirs(dir: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt;
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = dir.parent() {
+        make_dirs(above)?;
+    }
+    match fs::create_dir(dir) {
+        Ok(()) => fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
+            .map_err(|e| Error::io("set the mode of", dir, e)),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(Error::io("make", dir, e)),
+    }
+}
+
+/// Removes what an interrupted making left. The caller holds the bases' lock.
+fn remove_unfinished(dir: &StateDir) -> Result<(), Error> {
+    for name in entries(dir)?.iter().filter(|n| n.starts_with(".new-")) {
+        let path = dir.bases().join(name);
+        fs::remove_dir_all(&path).map_err(|e| Error::io("remove", path, e))?;
+    }
+    Ok(())
+}
+
+/// As [`remove_unfinished`], unless somebody makes a base right now.
+pub(super) fn remove_unfinished_if_idle(dir: &StateDir) -> Result<(), Error> {
+    match Lock::base_now(dir)? {
+        Some(_lock) => remove_unfinished(dir),
+        None => Ok(()),
+    }
+}
+
+/// Removes the bases that no sandbox stands on, except `keep`.
+pub(super) fn remove_unused(
+    dir: &StateDir,
+    keep: Option<&str>,
+    report: Report<'_>,
+) -> Result<(), Error> {
+    let _lock = Lock::base(dir)?;
+    remove_unfinished(dir)?;
+    remove_unused_locked(dir, keep, report)
+}
+
+fn remove_unused_locked(
+    dir: &StateDir,
+    keep: Option<&str>,
+    report: Report<'_>,
+) -> Result<(), Error> {
+    let mut used = Vec::new();
+    for name in state::names(dir)? {
+        // A sandbox whose state cannot be read may stand on any base.
+        match state::read(&Layout::new(dir.clone(), &name)?) {
+            Ok(Some(stored)) => used.push(stored.base),
+            Ok(None) => {}
+            Err(_) => return Ok(()),
+        }
+    }
+    for id in entries(dir)?.iter().filter(|n| !n.starts_with('.')) {
+        if keep == Some(id.as_str()) {
+            continue;
+        }
+        if used.contains(id) {
+            report(&format!("base {id} stays: a sandbox stands on it"));
+            continue;
+        }
+        let path = dir.bases().join(id);
+        // By a rename first: a base is there whole or not at all, also when this is interrupted.
+        let going = dir.bases().join(format!(".new-{id}"));
+        fs::rename(&path, &going).map_err(|e| Error::io("remove", path, e))?;
+        fs::remove_dir_all(&going).map_err(|e| Error::io("remove", going, e))?;
+        report(&format!("base {id} removed"));
+    }
+    Ok(())
+}
+
+fn entries(dir: &StateDir) -> Result<Vec<String>, Error> {
+    match fs::read_dir(dir.bases()) {
+        Ok(read) => Ok(read
+            .filter_map(|e| e.ok()?.file_name().into_string().ok())
+            .collect()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(Error::io("read", dir.bases(), e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::{Networks, Stored};
+
+    #[test]
+    fn only_ways_to_the_mirror_are_taken_from_apt() {
+        let dump = "APT \"\";\nAcquire::http::Proxy \"http://p.example:3128\";\nAcquire::https::CAInfo \"\";\n\
+                    Acquire::Check-Date \"false\";\nAcquire::IndexTargets::deb \"\";\nDPkg::Post-Invoke:: \"x\";\n";
+        assert_eq!(
+            reaching(dump),
+            [
+                "Acquire::http::Proxy \"http://p.example:3128\"",
+                "Acquire::Check-Date \"false\""
+            ]
+        );
+    }
+
+    #[test]
+    fn bases_in_use_stay_and_unfinished_ones_go() -> Result<(), Box<dyn std::error::Error>> {
+        let temp = tempfile::tempdir()?;
+        let dir = StateDir::new(temp.path());
+        for name in ["used", "old", ".new-abc"] {
+            fs::create_dir_all(dir.bases().join(name).join("root"))?;
+        }
+        let networks = Networks {
+            internal: "10.0.0.0/24".parse()?,
+            underlay: "10.0.1.0/24".parse()?,
+            uplink: "10.0.2.0/24".parse()?,
+        };
+        let stored = Stored {
+            base: "used".into(),
+            networks,
+            hosts: Default::default(),
+        };
+        let layout = Layout::new(dir.clone(), "x")?;
+        state::write(&layout, &stored)?;
+        let held = Lock::base(&dir)?;
+        remove_unfinished_if_idle(&dir)?;
+        assert_eq!(entries(&dir)?.len(), 3);
+        drop(held);
+        remove_unused(&dir, None, &|_| ())?;
+        assert_eq!(entries(&dir)?, ["used"]);
+        assert!(exists(&dir, "used") && !exists(&dir, "old"));
+        // With a state that cannot be read nothing is taken away.
+        fs::write(layout.state_file(), "?")?;
+        remove_unused(&dir, None, &|_| ())?;
+        assert!(exists(&dir, "used"));
+        Ok(())
+    }
+}
