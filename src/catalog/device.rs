@@ -1,0 +1,116 @@
+//! Configuration of devices, by type.
+
+use super::row::{Row, address, bool, size, text};
+
+/// The types of LXD and Incus.
+pub const TYPES: &[&str] = &[
+    "disk",
+    "gpu",
+    "infiniband",
+    "nic",
+    "none",
+    "pci",
+    "proxy",
+    "tpm",
+    "unix-block",
+    "unix-char",
+    "unix-hotplug",
+    "usb",
+];
+
+/// Keys of every device.
+pub const COMMON: &[Row] = &[text("type").immutable(), text("user.*")];
+
+/// Keys of one type.
+pub fn keys(kind: &str) -> &'static [Row] {
+    match kind {
+        "nic" => NIC,
+        "disk" => DISK,
+        _ => &[],
+    }
+}
+
+const NIC: &[Row] = &[
+    text("acceleration"),
+    text("acceleration.parent"),
+    text("attached"),
+    text("boot.priority"),
+    text("connected"),
+    bool("gvrp"),
+    text("host_name"),
+    text("hwaddr"),
+    text("io.bus"),
+    address("ipv4.address"),
+    text("ipv4.address.external"),
+    text("ipv4.gateway"),
+    text("ipv4.host_address"),
+    text("ipv4.host_table"),
+    bool("ipv4.neighbor_probe"),
+    text("ipv4.routes"),
+    text("ipv4.routes.external"),
+    address("ipv6.address"),
+    text("ipv6.address.external"),
+    text("ipv6.gateway"),
+    text("ipv6.host_address"),
+    text("ipv6.host_table"),
+    bool("ipv6.neighbor_probe"),
+    text("ipv6.routes"),
+    text("ipv6.routes.external"),
+    text("limits.egress"),
+    text("limits.ingress"),
+    text("limits.max"),
+    text("limits.priority"),
+    text("maas.subnet.ipv4"),
+    text("maas.subnet.ipv6"),
+    text("mode"),
+    text("mtu"),
+    text("name"),
+    text("nested"),
+    text("network"),
+    text("nictype"),
+    text("parent"),
+    text("queue.tx.length"),
+    text("security.acls"),
+    text("security.acls.default.egress.action"),
+    bool("security.acls.default.egress.logged"),
+    text("security.acls.default.ingress.action"),
+    bool("security.acls.default.ingress.logged"),
+    bool("security.ipv4_filtering"),
+    bool("security.ipv6_filtering"),
+    bool("security.mac_filtering"),
+    bool("security.port_isolation"),
+    bool("security.promiscuous"),
+    bool("security.trusted"),
+    text("vlan"),
+    text("vlan.tagged"),
+    text("vrf"),
+];
+
+const DISK: &[Row] = &[
+    bool("attached"),
+    text("boot.priority"),
+    text("ceph.cluster_name"),
+    text("ceph.user_name"),
+    text("dependent"),
+    text("initial.*"),
+    text("io.bus"),
+    text("io.cache"),
+    text("io.threads"),
+    text("limits.max"),
+    text("limits.read"),
+    text("limits.write"),
+    text("path"),
+    text("pool"),
+    text("propagation"),
+    text("raw.mount.options"),
+    bool("readonly"),
+    bool("recursive"),
+    bool("required"),
+    bool("shift"),
+    size("size"),
+    size("size.state"),
+    text("source"),
+    text("source.snapshot"),
+    text("source.type"),
+    text("wwn"),
+];
