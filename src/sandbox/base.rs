@@ -334,17 +334,25 @@ pub(super) fn remove_unfinished_if_idle(dir: &StateDir) -> Result<(), Error> {
     }
 }
 
-/// Removes the bases that no sandbox stands on, except `keep`.
-pub(super) fn remove_unused(
-    dir: &StateDir,
-    keep: Option<&str>,
-    report: Report<'_>,
-) -> Result<(), Error> {
-    let _lock = Lock::base(dir)?;
+/// Removes the bases that no sandbox stands on.
+pub(super) fn remove_unused(dir: &StateDir, report: Report<'_>) -> Result<(), Error> {
+    let lock = Lock::base(dir)?;
     remove_unfinished(dir)?;
-    remove_unused_locked(dir, keep, report)
+    remove_unused_locked(dir, None, report)?;
+    drop(lock);
+    // Each goes when nothing is in it any more.
+    for empty in [
+        dir.bases(),
+        dir.sandboxes(),
+        dir.locks(),
+        dir.path().to_owned(),
+    ] {
+        let _ = fs::remove_dir(empty);
+    }
+    Ok(())
 }
 
+/// As [`remove_unused`], except `keep`. The caller holds the bases' lock.
 fn remove_unused_locked(
     dir: &StateDir,
     keep: Option<&str>,
@@ -428,12 +436,12 @@ mod tests {
         remove_unfinished_if_idle(&dir)?;
         assert_eq!(entries(&dir)?.len(), 3);
         drop(held);
-        remove_unused(&dir, None, &|_| ())?;
+        remove_unused(&dir, &|_| ())?;
         assert_eq!(entries(&dir)?, ["used"]);
         assert!(exists(&dir, "used") && !exists(&dir, "old"));
         // With a state that cannot be read nothing is taken away.
         fs::write(layout.state_file(), "?")?;
-        remove_unused(&dir, None, &|_| ())?;
+        remove_unused(&dir, &|_| ())?;
         assert!(exists(&dir, "used"));
         Ok(())
     }

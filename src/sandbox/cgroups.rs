@@ -19,29 +19,40 @@ pub(super) fn systemd_runs() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
-/// Where groups are made: the version 2 tree, else systemd's version 1 tree.
-fn tree() -> Option<PathBuf> {
-    tree_in(&fs::read_to_string("/proc/self/mountinfo").ok()?)
+/// Where groups are: the version 2 tree and systemd's version 1 tree, the one to use first. On
+/// a machine with both, `systemd-nspawn` makes the same group in the other one as well.
+fn trees() -> Vec<PathBuf> {
+    trees_in(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
 }
 
-fn tree_in(mountinfo: &str) -> Option<PathBuf> {
-    let find = |wanted: &dyn Fn(&str, &str) -> bool| {
-        mountinfo.lines().find_map(|line| {
-            let (mount, source) = line.split_once(" - ")?;
-            let mut source = source.split(' ');
-            let (kind, options) = (source.next()?, source.nth(1)?);
-            wanted(kind, options)
-                .then(|| mount.split(' ').nth(4).map(PathBuf::from))
-                .flatten()
-        })
-    };
-    find(&|kind, _| kind == "cgroup2").or_else(|| {
-        find(&|kind, options| kind == "cgroup" && options.split(',').any(|o| o == "name=systemd"))
-    })
+fn trees_in(mountinfo: &str) -> Vec<PathBuf> {
+    let (mut unified, mut named) = (Vec::new(), Vec::new());
+    for line in mountinfo.lines() {
+        let Some((mount, source)) = line.split_once(" - ") else {
+            continue;
+        };
+        let source: Vec<&str> = source.split(' ').collect();
+        let (Some(place), &[kind, _, options]) = (mount.split(' ').nth(4), source.as_slice())
+        else {
+            continue;
+        };
+        match kind {
+            "cgroup2" => unified.push(PathBuf::from(place)),
+            "cgroup" if options.split(',').any(|o| o == "name=systemd") => {
+                named.push(PathBuf::from(place))
+            }
+            _ => {}
+        }
+    }
+    unified.append(&mut named);
+    unified
 }
 
-fn of_sandbox(layout: &Layout) -> Option<PathBuf> {
-    Some(tree()?.join(OURS).join(layout.unique()))
+fn of_sandbox(layout: &Layout) -> impl Iterator<Item = PathBuf> {
+    let name = layout.unique();
+    trees()
+        .into_iter()
+        .map(move |tree| tree.join(OURS).join(&name))
 }
 
 /// Makes the group of a host; `None` when systemd will make a scope.
@@ -49,28 +60,27 @@ pub(super) fn make(layout: &Layout, host: &str) -> Result<Option<PathBuf>, Error
     if systemd_runs() {
         return Ok(None);
     }
-    let Some(group) = of_sandbox(layout).map(|g| g.join(host)) else {
+    remove_host(layout, host)?;
+    let Some(group) = of_sandbox(layout).next().map(|g| g.join(host)) else {
         return Ok(None);
     };
-    remove_tree(&group)?;
     fs::create_dir_all(&group).map_err(|e| Error::io("make", &group, e))?;
     Ok(Some(group))
 }
 
 /// Removes the group of a host that ended.
 pub(super) fn remove_host(layout: &Layout, host: &str) -> Result<(), Error> {
-    of_sandbox(layout).map_or(Ok(()), |group| remove_tree(&group.join(host)))
+    of_sandbox(layout).try_for_each(|group| remove_tree(&group.join(host)))
 }
 
 /// Removes all groups of a sandbox that ended.
 pub(super) fn remove(layout: &Layout) -> Result<(), Error> {
-    let Some(group) = of_sandbox(layout) else {
-        return Ok(());
-    };
-    remove_tree(&group)?;
-    // The common parent goes with the last sandbox.
-    if let Some(parent) = group.parent() {
-        let _ = fs::remove_dir(parent);
+    for group in of_sandbox(layout) {
+        remove_tree(&group)?;
+        // The common parent goes with the last sandbox.
+        if let Some(parent) = group.parent() {
+            let _ = fs::remove_dir(parent);
+        }
     }
     Ok(())
 }
@@ -115,9 +125,18 @@ mod tests {
                      41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let v1 = "39 31 0:36 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n\
                   40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n";
-        assert_eq!(tree_in(v2), Some("/sys/fs/cgroup".into()));
-        assert_eq!(tree_in(mixed), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(tree_in(v1), Some("/sys/fs/cgroup/systemd".into()));
-        assert_eq!(tree_in(""), None);
+        let trees = |text| {
+            trees_in(text)
+                .iter()
+                .map(|p| p.display().to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(trees(v2), ["/sys/fs/cgroup"]);
+        assert_eq!(
+            trees(mixed),
+            ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"]
+        );
+        assert_eq!(trees(v1), ["/sys/fs/cgroup/systemd"]);
+        assert!(trees("").is_empty());
     }
 }

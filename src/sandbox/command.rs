@@ -1,6 +1,7 @@
 //! Calling the machine's own programs: with a deadline, and with what they said when they fail.
 
 use super::Error;
+use super::layout::{Layout, MARKER};
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -11,6 +12,14 @@ pub(super) const SHORT: Duration = Duration::from_secs(20);
 
 /// How many bytes of a program's error output an error shows.
 const SHOWN: usize = 600;
+
+/// A program that works for this sandbox. It bears the sandbox's marker, so that one that outlives
+/// a killed command is ended by `down` before it can make anything after that.
+pub(super) fn helper(layout: &Layout, program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env(MARKER, layout.home());
+    command
+}
 
 /// Runs `command` with `input` on its standard input and returns its standard output.
 pub(super) fn run(

@@ -103,7 +103,7 @@ pub(super) fn add_to(
 /// Attaches the disks of a host to loop devices; each keeps its device if it still has it.
 pub(super) fn attach(layout: &Layout, host: &mut Host) -> Result<(), Error> {
     for disk in &mut host.disks {
-        disk.device = Some(loops::attach(&file(layout, disk))?);
+        disk.device = Some(loops::attach(layout, &file(layout, disk))?);
     }
     Ok(())
 }

@@ -11,23 +11,25 @@ use std::process::Command;
 pub(super) fn down(layout: &Layout, report: Report<'_>) -> Result<(), Error> {
     requirements::root()?;
     let home = layout.home();
-    {
-        let _lock = Lock::sandbox(layout)?;
-        let there = home.exists() || layout.netns().exists() || !process::marked(&home).is_empty();
-        if there {
-            report(&format!("ending sandbox {:?}", layout.name()));
-        }
-        process::kill_marked(&home)?;
-        network::remove(layout)?;
-        loops::detach_below(&[home.clone()])?;
-        unmount_below(&home)?;
-        cgroups::remove(layout)?;
-        remove_traces(layout)?;
-        remove_tree(&home)?;
+    let lock = Lock::sandbox(layout)?;
+    if home.exists() || layout.netns().exists() {
+        report(&format!("ending sandbox {:?}", layout.name()));
     }
+    process::kill_marked(&home)?;
+    network::remove(layout)?;
+    loops::detach_below(layout, &home)?;
+    unmount_below(&home)?;
+    cgroups::remove(layout)?;
+    // A command that was killed between making a process and executing it: too early to be seen
+    // by the first look.
+    process::kill_marked(&home)?;
+    remove_tree(&home)?;
+    drop(lock);
     base::remove_unfinished_if_idle(layout.dir())?;
-    // The directory goes with the last sandbox; the bases stay.
-    let _ = fs::remove_dir(layout.dir().sandboxes());
+    // These go with the last sandbox; the bases stay.
+    for empty in [layout.dir().sandboxes(), layout.dir().locks()] {
+        let _ = fs::remove_dir(empty);
+    }
     Ok(())
 }
 
@@ -47,7 +49,7 @@ pub(super) fn end_host(layout: &Layout, name: &str, host: &Host) -> Result<(), E
     process::kill_marked(&layout.host(name))?;
     network::unplug(layout, host)?;
     // Loop devices that services in the host made of files of their own, as LXD does for pools.
-    loops::detach_below(&[layout.host(name)])?;
+    loops::detach_below(layout, &layout.host(name))?;
     cgroups::remove_host(layout, name)
 }
 
@@ -73,24 +75,6 @@ fn mounts_below<'a>(mountinfo: &'a str, dir: &Path) -> Vec<&'a str> {
         .filter_map(|line| line.split(' ').nth(4))
         .filter(|mount| Path::new(mount).starts_with(dir))
         .collect()
-}
-
-/// Removes what a supervisor that was killed leaves in `/run`.
-fn remove_traces(layout: &Layout) -> Result<(), Error> {
-    let dir = Path::new("/run/systemd/nspawn/propagate");
-    let Ok(entries) = fs::read_dir(dir) else {
-        return Ok(());
-    };
-    let ours = format!("{}-", layout.unique());
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        // The rest of the name is the host's: `microcloud-a` must not remove `microcloud-a-b-…`.
-        let host = name.to_str().and_then(|n| n.strip_prefix(&ours));
-        if host.is_some_and(|h| layout.host(h).is_dir()) {
-            fs::remove_dir_all(entry.path()).map_err(|e| Error::io("remove", entry.path(), e))?;
-        }
-    }
-    Ok(())
 }
 
 fn remove_tree(dir: &Path) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! One host: its files, starting it, entering it, what it is now.
 
 use super::base::{self, make_dirs, write_below};
-use super::command::{run, tail};
+use super::command::{helper, run, tail};
 use super::layout::{DATA, Layout, MARKER};
 use super::network::{self, BRIDGES};
 use super::process::{self, Started};
@@ -33,9 +33,12 @@ const DEVICES: [&str; 8] = [
 ];
 
 /// Mounts the overlay in a mount namespace that ends with the host, joins the host's control
-/// group and becomes `systemd-nspawn`. Arguments: lower, upper, work, root, group, the rest.
+/// group and becomes `systemd-nspawn`. That keeps files of its own in `/run/systemd/nspawn`: on a
+/// tmpfs that ends with it too, nothing of them stays. Arguments: lower, upper, work, root, group, the rest.
 const STARTER: &str = r#"set -e
 if [ -n "$5" ]; then echo $$ > "$5/cgroup.procs"; fi
+mkdir -p /run/systemd/nspawn
+mount -t tmpfs -o mode=0755 tmpfs /run/systemd/nspawn
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2,workdir=$3" "$4"
 shift 5
 exec "$@""#;
@@ -225,6 +228,7 @@ pub(super) fn prepare(
     let base = base::root(layout.dir(), &stored.base);
     for service in DATA {
         data_directory(
+            layout,
             &base.join("var/lib").join(service),
             &layout.data(name, service),
         )?;
@@ -255,7 +259,7 @@ pub(super) fn prepare(
 
 /// Makes the directory behind `/var/lib/SERVICE` with the owner and mode the package gave it, and
 /// with what the package put there.
-fn data_directory(packaged: &Path, data: &Path) -> Result<(), Error> {
+fn data_directory(layout: &Layout, packaged: &Path, data: &Path) -> Result<(), Error> {
     if data.exists() {
         return Ok(());
     }
@@ -266,7 +270,7 @@ fn data_directory(packaged: &Path, data: &Path) -> Result<(), Error> {
         fs::remove_dir_all(&unfinished).map_err(|e| Error::io("remove", &unfinished, e))?;
     }
     run(
-        Command::new("cp")
+        helper(layout, "cp")
             .args(["--archive", "--no-target-directory"])
             .arg(packaged)
             .arg(&unfinished),

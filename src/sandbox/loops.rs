@@ -1,13 +1,13 @@
 //! Loop devices: which are ours, attaching and detaching them.
 
 use super::Error;
-use super::command::{SHORT, run};
+use super::command::{SHORT, helper, run};
+use super::layout::Layout;
 use serde::Deserialize;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,35 +25,34 @@ struct Attached {
 }
 
 /// Attaches `file` to a free loop device, or returns the one it is attached to already.
-pub(super) fn attach(file: &Path) -> Result<PathBuf, Error> {
+pub(super) fn attach(layout: &Layout, file: &Path) -> Result<PathBuf, Error> {
     let meta = fs::metadata(file).map_err(|e| Error::io("look at", file, e))?;
     let id = Some((meta.dev(), meta.ino()));
-    if let Some(found) = attached()?.into_iter().find(|a| a.file == id) {
+    if let Some(found) = attached(layout)?.into_iter().find(|a| a.file == id) {
         return Ok(found.device);
     }
     let said = run(
-        Command::new("losetup").args(["--find", "--show"]).arg(file),
+        helper(layout, "losetup")
+            .args(["--find", "--show"])
+            .arg(file),
         None,
         SHORT,
     )?;
     Ok(PathBuf::from(said.trim()))
 }
 
-/// Detaches every loop device whose file is below one of `dirs` and waits until it is free.
+/// Detaches every loop device whose file is below `dir` and waits until it is free.
 ///
 /// # Errors
 /// [`Error::LeftOver`] naming the devices that something still uses after 10 s.
-pub(super) fn detach_below(dirs: &[PathBuf]) -> Result<(), Error> {
+pub(super) fn detach_below(layout: &Layout, dir: &Path) -> Result<(), Error> {
     let mut files: Option<HashSet<FileId>> = None;
     let mut ours = Vec::new();
-    for loop_device in attached()? {
-        let by_path = dirs
-            .iter()
-            .any(|d| Path::new(&loop_device.path).starts_with(d));
-        // Walking the directories is only worth it when there is a device to ask about.
+    for loop_device in attached(layout)? {
+        let by_path = Path::new(&loop_device.path).starts_with(dir);
+        // Walking the directory is only worth it when there is a device to ask about.
         let by_file = |files: &mut Option<HashSet<FileId>>| {
-            let files =
-                files.get_or_insert_with(|| dirs.iter().flat_map(|d| files_below(d)).collect());
+            let files = files.get_or_insert_with(|| files_below(dir).into_iter().collect());
             loop_device.file.is_some_and(|f| files.contains(&f))
         };
         if by_path || by_file(&mut files) {
@@ -63,7 +62,7 @@ pub(super) fn detach_below(dirs: &[PathBuf]) -> Result<(), Error> {
     for loop_device in &ours {
         // It may have been cleared by itself since; whether it is free is what counts.
         let _ = run(
-            Command::new("losetup")
+            helper(layout, "losetup")
                 .arg("--detach")
                 .arg(&loop_device.device),
             None,
@@ -72,7 +71,7 @@ pub(super) fn detach_below(dirs: &[PathBuf]) -> Result<(), Error> {
     }
     let begun = Instant::now();
     loop {
-        let still: Vec<Attached> = attached()?
+        let still: Vec<Attached> = attached(layout)?
             .into_iter()
             .filter(|a| ours.contains(a))
             .collect();
@@ -111,9 +110,9 @@ fn files_below(dir: &Path) -> Vec<FileId> {
     found
 }
 
-fn attached() -> Result<Vec<Attached>, Error> {
+fn attached(layout: &Layout) -> Result<Vec<Attached>, Error> {
     let json = run(
-        Command::new("losetup").args([
+        helper(layout, "losetup").args([
             "--list",
             "--json",
             "--output",

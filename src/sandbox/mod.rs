@@ -115,7 +115,8 @@ impl Sandbox {
     /// # Errors
     /// [`Error::Io`] when a base cannot be removed.
     pub fn remove_bases(dir: &StateDir, report: Report<'_>) -> Result<(), Error> {
-        base::remove_unused(dir, None, report)
+        requirements::root()?;
+        base::remove_unused(dir, report)
     }
 
     /// What the sandbox is now.
@@ -135,6 +136,7 @@ impl Sandbox {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
+        requirements::root()?;
         let words: Vec<OsString> = command.into_iter().map(|w| w.as_ref().to_owned()).collect();
         host::enter(&self.layout, host, &words)
     }
@@ -159,7 +161,7 @@ impl Sandbox {
     /// # Errors
     /// [`Error::NoHost`], or what `losetup` said.
     pub fn disk_add(&self, host: &str, bytes: u64) -> Result<Disk, Error> {
-        let _lock = Lock::sandbox(&self.layout)?;
+        let _lock = self.lock()?;
         disk::add(&self.layout, host, bytes)
     }
 
@@ -169,7 +171,7 @@ impl Sandbox {
     /// # Errors
     /// [`Error::NoHost`], or what `ip` said.
     pub fn cut(&self, host: &str) -> Result<(), Error> {
-        let _lock = Lock::sandbox(&self.layout)?;
+        let _lock = self.lock()?;
         network::set_cut(&self.layout, host, true)
     }
 
@@ -178,7 +180,7 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::cut`].
     pub fn heal(&self, host: &str) -> Result<(), Error> {
-        let _lock = Lock::sandbox(&self.layout)?;
+        let _lock = self.lock()?;
         network::set_cut(&self.layout, host, false)
     }
 
@@ -187,11 +189,12 @@ impl Sandbox {
     /// # Errors
     /// [`Error::NoHost`]; [`Error::LeftOver`] when a process would not end.
     pub fn kill(&self, host: &str) -> Result<(), Error> {
-        let _lock = Lock::sandbox(&self.layout)?;
+        let _lock = self.lock()?;
         down::kill_host(&self.layout, host)
     }
 
-    /// Brings `host` back with its data, or repairs the wiring of one that runs.
+    /// Brings `host` back with its data after [`Sandbox::kill`], or after it shut itself down or
+    /// rebooted: a host that reboots by itself is off, or on without its wires, until then.
     ///
     /// # Errors
     /// As [`Sandbox::up`].
@@ -199,7 +202,8 @@ impl Sandbox {
         up::start_again(&self.layout, host)
     }
 
-    /// The path, on this machine, of the LXD socket of `host`.
+    /// The path, on this machine, of the LXD socket of `host`: connect to it to talk to the real
+    /// LXD from outside. It stays the same over [`Sandbox::kill`] and [`Sandbox::start`].
     #[must_use]
     pub fn lxd_socket(&self, host: &str) -> PathBuf {
         self.layout.data(host, "lxd").join("unix.socket")
@@ -235,5 +239,53 @@ impl Sandbox {
                 host: host.to_owned(),
                 sandbox: self.name().to_owned(),
             })
+    }
+
+    /// The address of `host` on `host0`.
+    ///
+    /// # Errors
+    /// [`Error::NoSandbox`], [`Error::NoHost`].
+    pub fn address(&self, host: &str) -> Result<std::net::Ipv4Addr, Error> {
+        Ok(self.host(host)?.address)
+    }
+
+    fn lock(&self) -> Result<Lock, Error> {
+        requirements::root()?;
+        // A lock would make the directory of a sandbox that is not there.
+        state::require(&self.layout)?;
+        Lock::sandbox(&self.layout)
+    }
+}
+
+/// A sandbox that is taken down when this value goes: for tests and benchmarks.
+#[derive(Debug)]
+pub struct Throwaway(Sandbox);
+
+impl Throwaway {
+    /// Takes down what an earlier run of this name left, then brings the sandbox up.
+    ///
+    /// # Errors
+    /// As [`Sandbox::up`]; nothing is left running then.
+    pub fn up(name: &str, options: &Options) -> Result<Throwaway, Error> {
+        let throwaway = Throwaway(Sandbox::open(StateDir::from_env(), name)?);
+        throwaway.down(&|_| ())?;
+        throwaway.0.up(options, &|line| eprintln!("{line}"))?;
+        Ok(throwaway)
+    }
+}
+
+impl std::ops::Deref for Throwaway {
+    type Target = Sandbox;
+
+    fn deref(&self) -> &Sandbox {
+        &self.0
+    }
+}
+
+impl Drop for Throwaway {
+    fn drop(&mut self) {
+        if let Err(e) = self.0.down(&|_| ()) {
+            eprintln!("sandbox {:?}: {}", self.0.name(), error::chain(&e));
+        }
     }
 }

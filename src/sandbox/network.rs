@@ -8,14 +8,13 @@
 //!
 //! The ports are made by `systemd-nspawn` and end with the host.
 
-use super::command::{SHORT, run};
+use super::command::{SHORT, helper, run};
 use super::layout::Layout;
 use super::state::{self, Host, Networks};
 use super::{Error, host};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 use std::net::Ipv4Addr;
-use std::process::Command;
 
 /// A bridge, and what the host's end of a wire to it is called.
 pub(super) struct Bridge {
@@ -71,7 +70,7 @@ pub(super) fn ensure(layout: &Layout, networks: &Networks) -> Result<(), Error> 
     }
     if !layout.netns().exists() {
         run(
-            Command::new("ip").args(["netns", "add", &name]),
+            helper(layout, "ip").args(["netns", "add", &name]),
             None,
             SHORT,
         )?;
@@ -126,7 +125,7 @@ pub(super) fn unplug(layout: &Layout, host: &Host) -> Result<(), Error> {
         .filter(|p| there.contains(p))
     {
         let gone = run(
-            Command::new("ip").args(["-n", &layout.unique(), "link", "del", &port]),
+            helper(layout, "ip").args(["-n", &layout.unique(), "link", "del", &port]),
             None,
             SHORT,
         );
@@ -157,7 +156,7 @@ pub(super) fn remove(layout: &Layout) -> Result<(), Error> {
         return Ok(());
     }
     run(
-        Command::new("ip").args(["netns", "del", &layout.unique()]),
+        helper(layout, "ip").args(["netns", "del", &layout.unique()]),
         None,
         SHORT,
     )
@@ -171,7 +170,7 @@ fn links(layout: &Layout) -> Result<Vec<String>, Error> {
         ifname: String,
     }
     let json = run(
-        Command::new("ip").args(["-n", &layout.unique(), "-j", "link", "show"]),
+        helper(layout, "ip").args(["-n", &layout.unique(), "-j", "link", "show"]),
         None,
         SHORT,
     )?;
@@ -181,7 +180,7 @@ fn links(layout: &Layout) -> Result<Vec<String>, Error> {
 
 fn ip_batch(layout: &Layout, batch: &str) -> Result<(), Error> {
     run(
-        Command::new("ip").args(["-n", &layout.unique(), "-batch", "-"]),
+        helper(layout, "ip").args(["-n", &layout.unique(), "-batch", "-"]),
         Some(batch),
         SHORT,
     )

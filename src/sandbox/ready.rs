@@ -66,8 +66,9 @@ fn has_addresses(table: &str, addresses: &[Ipv4Addr]) -> bool {
 }
 
 /// Waits until LXD answers that it is ready.
-pub(super) fn lxd(layout: &Layout, name: &str) -> Result<(), Error> {
-    let socket = layout.data(name, "lxd").join("unix.socket");
+pub(super) fn lxd(name: &str, init: Started) -> Result<(), Error> {
+    // By the host's own root: a socket's path may have 107 bytes, the state directory any length.
+    let socket = host::root_of(init).join("var/lib/lxd/unix.socket");
     let hint = format!("see `microcloud sandbox exec {name} -- journalctl -u lxd`");
     until(&format!("LXD on {name}"), &hint, || {
         ready(&socket).unwrap_or(false)

@@ -34,7 +34,14 @@ impl StateDir {
     /// the working directory.
     pub fn new(path: impl AsRef<Path>) -> StateDir {
         let path = path.as_ref();
-        StateDir(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        // Names derive from the path, so one directory must have one path: symbolic links are
+        // followed as far as the path exists.
+        let known = path.ancestors().find_map(|above| {
+            let real = fs::canonicalize(above).ok()?;
+            Some(real.join(path.strip_prefix(above).ok()?))
+        });
+        StateDir(known.unwrap_or(path))
     }
 
     /// `MICROCLOUD_SANDBOX_DIR`, or `/var/lib/microcloud-sandbox`.
@@ -64,7 +71,7 @@ impl StateDir {
         self.0.join("sandboxes")
     }
 
-    fn locks(&self) -> PathBuf {
+    pub(super) fn locks(&self) -> PathBuf {
         self.0.join("locks")
     }
 }
@@ -241,6 +248,7 @@ pub(super) fn names(dir: &StateDir) -> Result<Vec<String>, Error> {
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: File,
+    path: PathBuf,
 }
 
 impl Lock {
@@ -275,18 +283,20 @@ impl Lock {
 
     fn take(dir: &StateDir, name: &str, deadline: Duration) -> Result<Lock, Error> {
         let locks = dir.locks();
-        fs::create_dir_all(&locks).map_err(|e| Error::io("make", &locks, e))?;
         let path = locks.join(name);
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|e| Error::io("open", &path, e))?;
         let begun = Instant::now();
         loop {
+            fs::create_dir_all(&locks).map_err(|e| Error::io("make", &locks, e))?;
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path)
+                .map_err(|e| Error::io("open", &path, e))?;
             match file.try_lock() {
-                Ok(()) => return Ok(Lock { _file: file }),
+                // A file that its last holder removed locks nobody out: take the new one.
+                Ok(()) if same_file(&file, &path) => return Ok(Lock { _file: file, path }),
+                Ok(()) => continue,
                 Err(TryLockError::Error(e)) => return Err(Error::io("lock", path, e)),
                 Err(TryLockError::WouldBlock) if begun.elapsed() > deadline => {
                     return Err(Error::Busy {
@@ -297,6 +307,23 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(30)),
             }
         }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While it is still held. A file that stays is no lock, only a file.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Whether an open file is still the one its path names.
+fn same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |m: fs::Metadata| (m.dev(), m.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(there)) => id(open) == id(there),
+        _ => false,
     }
 }
 
@@ -396,7 +423,41 @@ mod tests {
             Err(Error::Busy { .. })
         ));
         drop(held);
-        Lock::take(&dir, "x", Duration::ZERO)?;
+        drop(Lock::take(&dir, "x", Duration::ZERO)?);
+        assert_eq!(fs::read_dir(dir.locks())?.count(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_lock_removed_by_its_holder_still_locks_the_next_two_apart()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let dir = StateDir::new(dir.path());
+        let first = Lock::take(&dir, "x", Duration::ZERO)?;
+        let waiter = {
+            let dir = dir.clone();
+            thread::spawn(move || Lock::take(&dir, "x", Duration::from_secs(10)))
+        };
+        thread::sleep(Duration::from_millis(60));
+        drop(first);
+        let second = waiter.join().map_err(|_| "the waiter failed")??;
+        assert!(matches!(
+            Lock::take(&dir, "x", Duration::ZERO),
+            Err(Error::Busy { .. })
+        ));
+        drop(second);
+        Ok(())
+    }
+
+    #[test]
+    fn one_directory_has_one_path() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        fs::create_dir(dir.path().join("real"))?;
+        std::os::unix::fs::symlink(dir.path().join("real"), dir.path().join("link"))?;
+        let before = StateDir::new(dir.path().join("link/state"));
+        fs::create_dir(dir.path().join("real/state"))?;
+        assert_eq!(before, StateDir::new(dir.path().join("link/state")));
+        assert_eq!(before, StateDir::new(dir.path().join("real/state")));
         Ok(())
     }
 }

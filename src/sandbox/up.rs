@@ -253,7 +253,7 @@ fn one(work: &Work<'_>, name: &str, options: &Options) -> Result<(), Error> {
                 &["systemctl", "start", "lxd.socket", "lxd.service"],
             )?;
         }
-        ready::lxd(layout, name)?;
+        ready::lxd(name, init)?;
     }
     ready::booted(layout, name)?;
     disk::show(layout, name, &host)?;
