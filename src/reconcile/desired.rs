@@ -1,0 +1,92 @@
+//! What is wanted: the accepted resources of all sources as one set.
+
+use crate::resources::kinds::{ClusterSpec, MemberSpec};
+use crate::resources::value::Mode;
+use crate::resources::{Diagnostic, Kind, ObjectRef, Resource, SourceName, Spec};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The set of accepted resources.
+#[derive(Debug, Clone, Default)]
+pub struct Desired {
+    /// By identity; the source that named an object first has it.
+    pub resources: BTreeMap<ObjectRef, Arc<Resource>>,
+    /// Resources whose newest version is broken: the last good one is in force.
+    pub stale: BTreeMap<ObjectRef, Vec<Diagnostic>>,
+}
+
+impl Desired {
+    /// Merges the accepted resources of the sources. An object that two sources name stays with
+    /// the one in `owners`, else with the directory.
+    pub fn merge(memory: &super::memory::Memory) -> Desired {
+        let mut desired = Desired::default();
+        for name in [SourceName::Directory, SourceName::Applied] {
+            let Some(state) = memory.sources.get(&name) else { continue };
+            for (reference, resource) in &state.resources {
+                desired
+                    .resources
+                    .entry(reference.clone())
+                    .or_insert_with(|| Arc::new(resource.clone()));
+            }
+            for (reference, diagnostics) in &state.stale {
+                desired.stale.entry(reference.clone()).or_insert_with(|| diagnostics.clone());
+            }
+        }
+        desired
+    }
+
+    /// The `Cluster`.
+    pub fn cluster(&self) -> Option<(&ObjectRef, &ClusterSpec)> {
+        self.of_kind(Kind::Cluster).find_map(|(reference, resource)| match &resource.spec {
+            Spec::Cluster(spec) => Some((reference, spec)),
+            _ => None,
+        })
+    }
+
+    /// The members by name.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &MemberSpec)> {
+        self.of_kind(Kind::Member).filter_map(|(reference, resource)| match &resource.spec {
+            Spec::Member(spec) => Some((reference.name.as_str(), spec)),
+            _ => None,
+        })
+    }
+
+    /// One member.
+    pub fn member(&self, name: &str) -> Option<&MemberSpec> {
+        match &self.resources.get(&ObjectRef::new(Kind::Member, name))?.spec {
+            Spec::Member(spec) => Some(spec),
+            _ => None,
+        }
+    }
+
+    /// The resources of one kind, in the order of their names.
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&ObjectRef, &Arc<Resource>)> {
+        let first = ObjectRef { kind, project: String::new(), name: String::new() };
+        self.resources.range(first..).take_while(move |(r, _)| r.kind == kind)
+    }
+
+    /// How far the controller goes with an object.
+    pub fn mode(&self, resource: &Resource) -> Mode {
+        let cluster = self.cluster().and_then(|(_, c)| c.mode);
+        match (resource.mode(), cluster) {
+            // The cluster's suspension covers everything; otherwise the nearer word counts.
+            (_, Some(Mode::Suspended)) => Mode::Suspended,
+            (Some(own), _) => own,
+            (None, Some(all)) => all,
+            (None, None) => Mode::Enforce,
+        }
+    }
+
+    /// The time between two full looks when nothing happens.
+    pub fn interval(&self) -> Duration {
+        const DEFAULT: Duration = Duration::from_secs(300);
+        self.cluster().and_then(|(_, c)| c.interval).map_or(DEFAULT, |span| span.0)
+    }
+
+    /// How many deletions an hour may see.
+    pub fn deletion_limit(&self) -> usize {
+        const DEFAULT: u32 = 3;
+        self.cluster().and_then(|(_, c)| c.deletion_limit).unwrap_or(DEFAULT) as usize
+    }
+}

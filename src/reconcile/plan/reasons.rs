@@ -1,0 +1,66 @@
+//! The stable words of conditions and events, in one place.
+
+/// A part of the world could not be read.
+pub const UNKNOWN: &str = "Unknown";
+/// Another object must be ready first.
+pub const DEPENDENCY: &str = "DependencyNotReady";
+/// A machine does not answer.
+pub const UNREACHABLE: &str = "Unreachable";
+/// A machine is not trusted, or does not trust this one.
+pub const NOT_TRUSTED: &str = "NotTrusted";
+/// An approval is needed.
+pub const APPROVAL_NEEDED: &str = "ApprovalNeeded";
+/// A field cannot change after creation.
+pub const IMMUTABLE: &str = "ImmutableField";
+/// Versions differ.
+pub const VERSION: &str = "VersionMismatch";
+/// A name is not the machine's.
+pub const NAME: &str = "NameMismatch";
+/// The machine is in another cluster.
+pub const OTHER_CLUSTER: &str = "OtherCluster";
+/// The instance service is missing on a machine or does not run.
+pub const SERVICE: &str = "ServiceNotRunning";
+/// A member is offline.
+pub const MEMBER_DOWN: &str = "MemberDown";
+/// A member is evacuated though the YAML does not say so.
+pub const EVACUATED: &str = "Evacuated";
+/// A second cluster would be formed.
+pub const CLUSTER_EXISTS: &str = "ClusterExists";
+/// Too few members answered.
+pub const NO_MAJORITY: &str = "NoMajority";
+/// The object is still used.
+pub const IN_USE: &str = "InUse";
+/// Too many deletions.
+pub const DELETION_LIMIT: &str = "DeletionLimit";
+/// A real object has no resource any more.
+pub const ORPHANED: &str = "Orphaned";
+/// Another step runs that must not overlap.
+pub const CLAIMED: &str = "OtherStepRuns";
+/// A real object is of another kind than the resource says.
+pub const TYPE: &str = "TypeMismatch";
+/// What the resource asks for cannot be had.
+pub const UNSUPPORTED: &str = "Unsupported";
+/// The disk cannot be found.
+pub const NO_DISK: &str = "DiskNotFound";
+/// The disk is not empty.
+pub const DISK_NOT_EMPTY: &str = "DiskNotEmpty";
+/// A secret could not be read.
+pub const SECRET: &str = "SecretUnreadable";
+/// A member is wanted absent, which this version does not do.
+pub const REMOVAL: &str = "RemovalByHand";
+/// A creation failed on a member.
+pub const ERRORED: &str = "Errored";
+/// Everything is as wanted.
+pub const READY: &str = "Reconciled";
+/// Work is going on.
+pub const PROGRESSING: &str = "Progressing";
+/// The last attempt failed and is tried again.
+pub const FAILED: &str = "ReconciliationFailed";
+/// It differs, and the mode says to report only.
+pub const REPORT_ONLY: &str = "DiffersReportOnly";
+/// It is suspended.
+pub const SUSPENDED: &str = "Suspended";
+/// Its newest version is broken; the last good one is in force.
+pub const BROKEN: &str = "BrokenDocument";
+/// A field is changed back too often.
+pub const FLAPPING: &str = "FieldFlapping";

@@ -1,0 +1,376 @@
+//! Steps: what can be done now, with what each touches and what must still hold.
+
+use crate::reconcile::memory::DiskChoice;
+use crate::resources::ObjectRef;
+use crate::resources::value::ConfigValue;
+use crate::services::host::{HostTarget, Leftovers, WipeDisk};
+use crate::services::lxd::types::{Member, MemberConfigKey, Network, Pool, Profile, Project};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Configuration whose secrets are still references: `apply` reads them.
+pub type Values = BTreeMap<String, ConfigValue>;
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// What it is done for.
+    pub object: ObjectRef,
+    /// What is done.
+    pub action: Action,
+    /// What it touches.
+    pub claims: Vec<Claim>,
+    /// What is checked again just before.
+    pub guards: Vec<Guard>,
+    /// The approval it uses up.
+    pub approval: Option<String>,
+    /// What is done, in words, such as `join micro02`.
+    pub sentence: String,
+}
+
+impl Step {
+    /// A step without guards.
+    pub fn new(
+        object: &ObjectRef,
+        action: Action,
+        claims: Vec<Claim>,
+        sentence: impl Into<String>,
+    ) -> Step {
+        Step {
+            object: object.clone(),
+            action,
+            claims,
+            guards: Vec::new(),
+            approval: None,
+            sentence: sentence.into(),
+        }
+    }
+
+    /// Adds what must still hold just before.
+    pub fn guarded(mut self, guard: Guard) -> Step {
+        self.guards.push(guard);
+        self
+    }
+
+    /// Whether it destroys something, and so needs a fresh look and the lease read again.
+    pub fn destructive(&self) -> bool {
+        matches!(
+            self.action,
+            Action::DeletePool { .. }
+                | Action::DeleteNetwork { .. }
+                | Action::DeleteProject { .. }
+                | Action::DeleteProfile { .. }
+                | Action::WipeDisk { .. }
+                | Action::DropHalfJoined { .. }
+        )
+    }
+
+    /// Whether it deletes a real object, which counts against the deletion limit.
+    pub fn deletes(&self) -> bool {
+        matches!(
+            self.action,
+            Action::DeletePool { .. }
+                | Action::DeleteNetwork { .. }
+                | Action::DeleteProject { .. }
+                | Action::DeleteProfile { .. }
+        )
+    }
+
+    /// Whether it brings a new real object into being, so that the inventory must know first.
+    pub fn creates(&self) -> bool {
+        matches!(
+            self.action,
+            Action::CreatePool { .. }
+                | Action::DefinePool { .. }
+                | Action::CreateNetwork { .. }
+                | Action::DefineNetwork { .. }
+                | Action::CreateProject { .. }
+                | Action::CreateProfile { .. }
+                | Action::Join { .. }
+        )
+    }
+
+    /// Whether it only changes what is remembered.
+    pub fn remembers_only(&self) -> bool {
+        matches!(self.action, Action::ChooseDisk { .. } | Action::Release)
+    }
+}
+
+/// What a step touches. Two steps whose claims conflict never run together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// What.
+    pub on: ClaimOn,
+    /// Whether nobody else may touch it meanwhile; otherwise others may share it.
+    pub exclusive: bool,
+}
+
+impl Claim {
+    /// A claim nobody else may share.
+    pub fn exclusive(on: ClaimOn) -> Claim {
+        Claim { on, exclusive: true }
+    }
+
+    /// A claim others may share.
+    pub fn shared(on: ClaimOn) -> Claim {
+        Claim { on, exclusive: false }
+    }
+
+    /// Whether two claims exclude each other.
+    pub fn conflicts(&self, other: &Claim) -> bool {
+        self.on == other.on && (self.exclusive || other.exclusive)
+    }
+}
+
+/// What can be claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClaimOn {
+    /// Who is in the cluster.
+    Membership,
+    /// One member.
+    Member(String),
+    /// A device of a member.
+    Device(String, String),
+    /// The server's configuration.
+    ServerConfig,
+    /// One object.
+    Object(ObjectRef),
+}
+
+/// What must still hold just before a step; otherwise the object is planned again.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Guard {
+    /// No machine that answers is in a cluster, and at least `majority` of `targets` answer.
+    NoClusterAnywhere {
+        /// All listed members.
+        targets: Vec<HostTarget>,
+        /// How many must answer.
+        majority: usize,
+    },
+    /// The machine's service is standalone and holds nothing more than this.
+    Standalone {
+        /// The machine.
+        target: HostTarget,
+        /// What it may hold.
+        leftovers: Leftovers,
+    },
+}
+
+/// What is done. Everything `apply` needs is in here: it makes no choices.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Form the cluster on its first member.
+    Bootstrap {
+        /// The machine.
+        target: HostTarget,
+    },
+    /// Get a token and let a machine join.
+    Join {
+        /// The machine.
+        target: HostTarget,
+        /// What it gives to pools and networks.
+        member_config: Vec<MemberConfigKey>,
+        /// What its service may hold.
+        leftovers: Leftovers,
+    },
+    /// Drop the row of a member that never finished joining.
+    DropHalfJoined {
+        /// The member.
+        name: String,
+    },
+    /// Set (or with an empty value unset) server keys.
+    PatchServer {
+        /// The member, for its own keys.
+        target: Option<String>,
+        /// The keys.
+        config: Values,
+    },
+    /// Make a cluster group.
+    CreateGroup {
+        /// The group.
+        name: String,
+    },
+    /// Write a member's roles, failure domain, groups and configuration.
+    PutMember {
+        /// The member as it was seen.
+        seen: Member,
+        /// Its ETag then.
+        etag: Option<String>,
+        /// As it is to be.
+        wanted: Member,
+    },
+    /// Move a member's instances away.
+    Evacuate {
+        /// The member.
+        name: String,
+    },
+    /// Let a member work again.
+    Restore {
+        /// The member.
+        name: String,
+    },
+    /// Define a pool on one member (first phase).
+    DefinePool {
+        /// The pool.
+        name: String,
+        /// Its driver.
+        driver: String,
+        /// The member.
+        member: String,
+        /// The member's keys.
+        config: Values,
+    },
+    /// Make a pool (second phase).
+    CreatePool {
+        /// The pool.
+        name: String,
+        /// Its driver.
+        driver: String,
+        /// What it is for.
+        description: String,
+        /// Its keys.
+        config: Values,
+    },
+    /// Write a pool.
+    PutPool {
+        /// The pool as it was seen.
+        seen: Pool,
+        /// Its ETag then.
+        etag: Option<String>,
+        /// The member, for its own keys.
+        target: Option<String>,
+        /// The description as it is to be.
+        description: String,
+        /// The keys as they are to be.
+        config: Values,
+    },
+    /// Delete a pool.
+    DeletePool {
+        /// The pool.
+        name: String,
+    },
+    /// Define a network on one member (first phase).
+    DefineNetwork {
+        /// The project.
+        project: String,
+        /// The network.
+        name: String,
+        /// Its type.
+        network_type: String,
+        /// The member.
+        member: String,
+        /// The member's keys.
+        config: Values,
+    },
+    /// Make a network (second phase, or the only one).
+    CreateNetwork {
+        /// The project.
+        project: String,
+        /// The network.
+        name: String,
+        /// Its type.
+        network_type: String,
+        /// What it is for.
+        description: String,
+        /// Its keys.
+        config: Values,
+    },
+    /// Write a network.
+    PutNetwork {
+        /// The project.
+        project: String,
+        /// The network as it was seen.
+        seen: Network,
+        /// Its ETag then.
+        etag: Option<String>,
+        /// The member, for its own keys.
+        target: Option<String>,
+        /// The description as it is to be.
+        description: String,
+        /// The keys as they are to be.
+        config: Values,
+    },
+    /// Delete a network.
+    DeleteNetwork {
+        /// The project.
+        project: String,
+        /// The network.
+        name: String,
+    },
+    /// Make a project.
+    CreateProject {
+        /// The project.
+        name: String,
+        /// What it is for.
+        description: String,
+        /// Its keys.
+        config: Values,
+    },
+    /// Write a project.
+    PutProject {
+        /// The project as it was seen.
+        seen: Project,
+        /// Its ETag then.
+        etag: Option<String>,
+        /// The description as it is to be.
+        description: String,
+        /// The keys as they are to be.
+        config: Values,
+    },
+    /// Delete a project.
+    DeleteProject {
+        /// The project.
+        name: String,
+    },
+    /// Make a profile.
+    CreateProfile {
+        /// The project.
+        project: String,
+        /// The profile.
+        name: String,
+        /// What it is for.
+        description: String,
+        /// Its keys.
+        config: Values,
+        /// Its devices.
+        devices: BTreeMap<String, Values>,
+    },
+    /// Write a profile.
+    PutProfile {
+        /// The project.
+        project: String,
+        /// The profile as it was seen.
+        seen: Profile,
+        /// Its ETag then.
+        etag: Option<String>,
+        /// The description as it is to be.
+        description: String,
+        /// The keys as they are to be.
+        config: Values,
+        /// The devices as they are to be.
+        devices: BTreeMap<String, Values>,
+    },
+    /// Delete a profile.
+    DeleteProfile {
+        /// The project.
+        project: String,
+        /// The profile.
+        name: String,
+    },
+    /// Choose a disk, in the memory.
+    ChooseDisk {
+        /// The member.
+        member: String,
+        /// The disk.
+        choice: DiskChoice,
+    },
+    /// Destroy the signatures on a disk that was chosen.
+    WipeDisk {
+        /// The machine.
+        target: HostTarget,
+        /// The disk.
+        disk: WipeDisk,
+    },
+    /// Forget an object: drop its entry from the inventory and leave the object.
+    Release,
+}
