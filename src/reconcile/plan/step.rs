@@ -196,8 +196,10 @@ pub enum Action {
         seen: Member,
         /// Its ETag then.
         etag: Option<String>,
-        /// As it is to be.
+        /// As it is to be, but for its configuration.
         wanted: Member,
+        /// The keys as they are to be.
+        config: Values,
     },
     /// Move a member's instances away.
     Evacuate {

@@ -71,6 +71,8 @@ pub struct LxdState {
     pub member_name: String,
     /// SHA-256 of the certificate it presents (the cluster's, when clustered), hex.
     pub certificate_fingerprint: String,
+    /// Whether it is joining a cluster now: looking must not be mistaken for the outcome.
+    pub joining: bool,
     /// `cluster.https_address`.
     pub cluster_address: String,
     /// `core.https_address`.
@@ -186,6 +188,10 @@ pub struct Beat {
     pub epoch: u64,
     /// Who holds that epoch.
     pub holder: String,
+    /// The version of the trust store it has.
+    pub trust_version: u64,
+    /// The newest version of the controller's memory it has seen, when it leads.
+    pub memory_version: u64,
     /// Whether this agent is controlling now.
     pub leading: bool,
     /// Changes whenever the LXD beside it started or its connection to it broke.

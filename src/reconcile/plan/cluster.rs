@@ -1,0 +1,162 @@
+//! `Cluster`: forming it, and the server keys of the whole cluster.
+
+use super::diff::{Diff, Ignore};
+use super::step::{Action, Claim, ClaimOn, Guard, Step};
+use super::{Plan, Topic, View, reasons};
+use crate::catalog::Owner;
+use crate::reconcile::world::ServerView;
+use crate::resources::kinds::{ClusterSpec, MemberState};
+use crate::resources::{Kind, ObjectRef};
+use crate::services::host::{HostTarget, LxdReport};
+
+pub(super) fn plan(
+    object: &ObjectRef,
+    spec: &ClusterSpec,
+    ignore: &Ignore,
+    view: &View<'_>,
+) -> Plan {
+    let mut plan = Plan::nothing(object);
+    let secrets = &view.world.secrets;
+    match view.world.lxd.server.get() {
+        Err(why) => plan.unknown("LXD", why),
+        Ok(server) if !server.clustered => {
+            let mut diff = Diff::new(ignore, view.entry(object), secrets, false);
+            diff.config(Owner::Server, "config", &spec.config, &server.config);
+            diff.finish(&mut plan);
+            plan.record = None;
+            form(object, spec, server, view, &mut plan);
+        }
+        Ok(server) => {
+            let mut diff = Diff::new(ignore, view.entry(object), secrets, true);
+            let merged = diff.config(Owner::Server, "config", &spec.config, &server.config);
+            let write = diff.writable();
+            diff.finish(&mut plan);
+            if write {
+                plan.steps.push(Step::new(
+                    object,
+                    Action::PatchServer { target: None, config: merged.patch },
+                    vec![
+                        Claim::exclusive(ClaimOn::ServerConfig),
+                        Claim::shared(ClaimOn::Membership),
+                    ],
+                    "write the server's configuration",
+                ));
+            }
+        }
+    }
+    plan
+}
+
+/// Plans the first member's bootstrap: only if no machine that answers is in a cluster and a
+/// majority of the listed members answered, so that a reinstalled initiator or one that is cut
+/// off never forms a second cluster.
+fn form(
+    object: &ObjectRef,
+    spec: &ClusterSpec,
+    server: &ServerView,
+    view: &View<'_>,
+    plan: &mut Plan,
+) {
+    let Some(initiator) = view.desired.member(&spec.initiator) else {
+        plan.wait(
+            Topic::Object(ObjectRef::new(Kind::Member, spec.initiator.clone())),
+            reasons::DEPENDENCY,
+            format!("no Member {} says where the initiator is", spec.initiator),
+        );
+        return;
+    };
+    let targets: Vec<HostTarget> = view
+        .desired
+        .members()
+        .filter(|(_, m)| m.state != MemberState::Absent)
+        .map(|(name, member)| target(name, member))
+        .collect();
+
+    let mut answered = 0;
+    let mut silent = Vec::new();
+    for machine in &targets {
+        let host = view.world.hosts.get(&machine.name);
+        let report = host.filter(|h| h.error.is_none()).and_then(|h| h.report.known());
+        match report {
+            Some(report) => {
+                answered += 1;
+                if let LxdReport::Running(lxd) = &report.lxd {
+                    if lxd.clustered {
+                        plan.refuse(
+                            reasons::CLUSTER_EXISTS,
+                            format!(
+                                "{} is a member of a cluster already, so {} must join that one and \
+                                 not form a second: if it was reinstalled, remove its old row there \
+                                 (lxc cluster remove --force {}) and let it join",
+                                machine.name, spec.initiator, spec.initiator
+                            ),
+                        );
+                    }
+                }
+            }
+            None => silent.push(machine.name.clone()),
+        }
+    }
+    let majority = targets.len() / 2 + 1;
+    if answered < majority {
+        for name in &silent {
+            plan.wait(
+                Topic::Host(name.clone()),
+                reasons::NO_MAJORITY,
+                format!(
+                    "{answered} of {} listed members answer and {majority} must before a cluster \
+                     is formed; {}",
+                    targets.len(),
+                    super::member::silence(name, view)
+                ),
+            );
+        }
+        return;
+    }
+    let Some(first) = targets.iter().find(|t| t.name == spec.initiator) else { return };
+    let local = view.world.hosts.get(&first.name).and_then(|h| h.report.known());
+    match local.map(|r| &r.lxd) {
+        Some(LxdReport::Running(_)) => {}
+        Some(LxdReport::NotInstalled) => plan.wait(
+            Topic::Host(first.name.clone()),
+            reasons::SERVICE,
+            format!("LXD is not installed on {}", first.name),
+        ),
+        Some(LxdReport::NotRunning { reason }) => plan.wait(
+            Topic::Host(first.name.clone()),
+            reasons::SERVICE,
+            format!("LXD does not answer on {}: {reason}", first.name),
+        ),
+        None => plan.wait(
+            Topic::Host(first.name.clone()),
+            reasons::UNREACHABLE,
+            super::member::silence(&first.name, view),
+        ),
+    }
+    let _ = server;
+    if !plan.refused.is_empty() || !plan.waiting_on.is_empty() {
+        return;
+    }
+    plan.steps.push(
+        Step::new(
+            object,
+            Action::Bootstrap { target: first.clone() },
+            vec![
+                Claim::exclusive(ClaimOn::Membership),
+                Claim::exclusive(ClaimOn::Member(first.name.clone())),
+                Claim::exclusive(ClaimOn::ServerConfig),
+            ],
+            format!("form the cluster on {} at {}", first.name, initiator.address),
+        )
+        .guarded(Guard::NoClusterAnywhere { targets, majority }),
+    );
+}
+
+/// The machine of a member.
+pub(crate) fn target(name: &str, member: &crate::resources::kinds::MemberSpec) -> HostTarget {
+    HostTarget {
+        name: name.to_owned(),
+        address: member.address,
+        fingerprint: member.fingerprint.clone(),
+    }
+}

@@ -1,0 +1,497 @@
+//! `Member`: joining, and what is held of a member afterwards.
+
+use super::cluster::target;
+use super::diff::{Diff, Ignore, Verb};
+use super::step::{Action, Claim, ClaimOn, Guard, Step};
+use super::{Plan, Topic, View, cluster_stands, pool, reasons};
+use crate::catalog::{self, Owner, Scope};
+use crate::reconcile::clock::age;
+use crate::reconcile::memory::Ownership;
+use crate::resources::kinds::{MemberSpec, MemberState};
+use crate::resources::value::Config;
+use crate::resources::{Kind, ObjectRef};
+use crate::services::host::{HostError, HostReport, LxdReport, LxdState};
+use crate::services::lxd::types::{Member, Versioned};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How long an agent may be silent before its member counts as lost.
+const SILENCE: Duration = Duration::from_secs(8);
+
+/// The path by which the inventory remembers that this program evacuated a member.
+const EVACUATED_BY_US: &str = "state.Evacuated";
+
+pub(super) fn plan(
+    object: &ObjectRef,
+    spec: &MemberSpec,
+    ignore: &Ignore,
+    view: &View<'_>,
+) -> Plan {
+    let mut plan = Plan::nothing(object);
+    let name = &object.name;
+    let row = match view.world.lxd.members.get() {
+        Ok(members) => members.get(name),
+        Err(why) => {
+            if view.world.lxd.clustered() == Some(true) {
+                plan.unknown("the list of members", why);
+                return plan;
+            }
+            None
+        }
+    };
+    if spec.state == MemberState::Absent {
+        if row.is_some() {
+            plan.verb = Verb::Delete;
+            plan.refuse(
+                reasons::REMOVAL,
+                format!(
+                    "{name} is wanted absent; this version does not remove members: move its \
+                     instances away (lxc cluster evacuate {name}) and then lxc cluster remove {name}"
+                ),
+            );
+        }
+        return plan;
+    }
+    let Some(row) = row else {
+        show_as_new(spec, ignore, view, object, &mut plan);
+        if cluster_stands(&mut plan, view) {
+            join(object, spec, view, &mut plan);
+        }
+        return plan;
+    };
+    if let Some(state) = standalone(name, view) {
+        half_joined(object, spec, state, view, &mut plan);
+        return plan;
+    }
+    update(object, spec, row, ignore, view, &mut plan);
+    plan
+}
+
+/// Whether the member is not in the cluster yet and is on its way in: pools and networks that are
+/// still to be made wait for it, so that they are made once and everywhere.
+pub(super) fn is_coming(name: &str, spec: &MemberSpec, view: &View<'_>) -> bool {
+    let joined = view.world.lxd.members.known().is_some_and(|m| m.contains_key(name));
+    if joined || spec.state == MemberState::Absent {
+        return false;
+    }
+    let object = ObjectRef::new(Kind::Member, name);
+    let mut plan = Plan::nothing(&object);
+    join(&object, spec, view, &mut plan);
+    plan.steps.iter().any(|s| matches!(s.action, Action::Join { .. }))
+        || plan.waiting_on.iter().any(|w| w.reason == reasons::PROGRESSING)
+}
+
+fn show_as_new(
+    spec: &MemberSpec,
+    ignore: &Ignore,
+    view: &View<'_>,
+    object: &ObjectRef,
+    plan: &mut Plan,
+) {
+    let mut diff = Diff::new(ignore, view.entry(object), &view.world.secrets, false);
+    diff.field("address", Some(&spec.address.to_string()), "");
+    diff.field("failureDomain", spec.failure_domain.as_deref(), "");
+    let none = BTreeSet::new();
+    diff.words("groups", words(&spec.groups).as_ref(), &none);
+    diff.words("roles", words(&spec.roles).as_ref(), &none);
+    diff.config(Owner::Member, "config", &spec.config, &Default::default());
+    diff.finish(plan);
+    plan.record = None;
+}
+
+/// A sentence that says why nothing is known of a machine.
+pub(super) fn silence(name: &str, view: &View<'_>) -> String {
+    match view.world.hosts.get(name).and_then(|h| h.error.as_ref()) {
+        Some(error) => error.to_string(),
+        None => format!("{name} was not looked at yet"),
+    }
+}
+
+/// The report of a machine that answers; adds what the plan waits for otherwise.
+fn report<'a>(name: &str, view: &View<'a>, plan: &mut Plan) -> Option<&'a HostReport> {
+    let host = view.world.hosts.get(name);
+    if let Some(error) = host.and_then(|h| h.error.as_ref()) {
+        let reason = match error {
+            HostError::NotTrusted { .. } => reasons::NOT_TRUSTED,
+            _ => reasons::UNREACHABLE,
+        };
+        plan.wait(Topic::Host(name.to_owned()), reason, error.to_string());
+        return None;
+    }
+    let report = host.and_then(|h| h.report.known());
+    if report.is_none() {
+        plan.wait(Topic::Host(name.to_owned()), reasons::UNREACHABLE, silence(name, view));
+    }
+    report
+}
+
+/// The service of a machine if it runs and is in no cluster.
+fn standalone<'a>(name: &str, view: &View<'a>) -> Option<&'a LxdState> {
+    let host = view.world.hosts.get(name).filter(|h| h.error.is_none())?;
+    match &host.report.known()?.lxd {
+        LxdReport::Running(state) if !state.clustered => Some(state),
+        _ => None,
+    }
+}
+
+fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan) {
+    let name = &object.name;
+    let here = Topic::Host(name.clone());
+    let Some(report) = report(name, view, plan) else { return };
+    if report.name != *name {
+        plan.refuse(
+            reasons::NAME,
+            format!(
+                "the machine at {} is called {}, not {name}: a member's name is its host name",
+                spec.address, report.name
+            ),
+        );
+        return;
+    }
+    let state = match &report.lxd {
+        LxdReport::Running(state) => state,
+        LxdReport::NotInstalled => {
+            plan.wait(here, reasons::SERVICE, format!("LXD is not installed on {name}"));
+            return;
+        }
+        LxdReport::NotRunning { reason } => {
+            plan.wait(here, reasons::SERVICE, format!("LXD does not answer on {name}: {reason}"));
+            return;
+        }
+    };
+    if state.joining {
+        plan.wait(here, reasons::PROGRESSING, format!("{name} is joining"));
+        return;
+    }
+    if state.clustered {
+        plan.refuse(
+            reasons::OTHER_CLUSTER,
+            format!(
+                "LXD on {name} is in another cluster (as {} at {}): take it out of that one first",
+                state.member_name, state.cluster_address
+            ),
+        );
+        return;
+    }
+    let Ok(server) = view.world.lxd.server.get() else { return };
+    if state.version != server.version || state.api_extensions != server.extensions.len() {
+        plan.refuse(
+            reasons::VERSION,
+            format!(
+                "{name} runs {} {} with {} API extensions and the cluster {} {} with {}: a member \
+                 must run the same build",
+                state.server,
+                state.version,
+                state.api_extensions,
+                server.server,
+                server.version,
+                server.extensions.len()
+            ),
+        );
+        return;
+    }
+    let mut approval = None;
+    if !state.leftovers.is_empty() {
+        let step = format!("{object}/join@{}", short(&report.machine_id));
+        if !view.memory.approved(&step, view.now) {
+            plan.needs_approval(
+                step,
+                format!(
+                    "LXD on {name} holds things that joining destroys: {}",
+                    state.leftovers
+                ),
+            );
+            return;
+        }
+        approval = Some(step);
+    }
+    let member_config = match pool::keys_of_joiner(name, view) {
+        Ok(keys) => keys,
+        Err(waiting) => {
+            plan.waiting_on.push(waiting);
+            return;
+        }
+    };
+    let machine = target(name, spec);
+    let mut step = Step::new(
+        object,
+        Action::Join {
+            target: machine.clone(),
+            member_config,
+            leftovers: state.leftovers.clone(),
+        },
+        vec![
+            Claim::exclusive(ClaimOn::Membership),
+            Claim::exclusive(ClaimOn::Member(name.clone())),
+        ],
+        format!("join {name} at {}", spec.address),
+    )
+    .guarded(Guard::Standalone { target: machine, leftovers: state.leftovers.clone() });
+    step.approval = approval;
+    plan.steps.push(step);
+}
+
+/// A row is there, but the machine's service is in no cluster: a join that never ended, or a
+/// machine that was reinstalled.
+fn half_joined(
+    object: &ObjectRef,
+    spec: &MemberSpec,
+    state: &LxdState,
+    view: &View<'_>,
+    plan: &mut Plan,
+) {
+    let name = &object.name;
+    plan.verb = Verb::Update;
+    if state.joining {
+        plan.wait(
+            Topic::Host(name.clone()),
+            reasons::PROGRESSING,
+            format!("{name} is joining"),
+        );
+        return;
+    }
+    let intended = view.entry(object).is_some_and(|e| e.ownership == Ownership::Intended);
+    if !intended {
+        plan.refuse(
+            reasons::OTHER_CLUSTER,
+            format!(
+                "{name} is a member, but LXD on it is in no cluster (was it reinstalled?): remove \
+                 the old member by hand (lxc cluster remove --force {name}) and it joins again"
+            ),
+        );
+        return;
+    }
+    let machine = target(name, spec);
+    plan.steps.push(
+        Step::new(
+            object,
+            Action::DropHalfJoined { name: name.clone() },
+            vec![
+                Claim::exclusive(ClaimOn::Membership),
+                Claim::exclusive(ClaimOn::Member(name.clone())),
+            ],
+            format!("drop the row of {name}, which never finished joining"),
+        )
+        .guarded(Guard::Standalone { target: machine, leftovers: state.leftovers.clone() }),
+    );
+}
+
+fn update(
+    object: &ObjectRef,
+    spec: &MemberSpec,
+    row: &Versioned<Member>,
+    ignore: &Ignore,
+    view: &View<'_>,
+    plan: &mut Plan,
+) {
+    let name = &object.name;
+    let seen = &row.value;
+    let mut diff = Diff::new(ignore, view.entry(object), &view.world.secrets, true);
+    if let Some(address) = host_of(&seen.url) {
+        if address != spec.address.to_string() {
+            diff.cannot_change("address", &address, &spec.address.to_string());
+        }
+    }
+    let (server_keys, member_keys) = split(&spec.config);
+    let mut wanted = seen.clone();
+    wanted.failure_domain =
+        diff.field("failureDomain", spec.failure_domain.as_deref(), &seen.failure_domain);
+    let groups: BTreeSet<String> = seen.groups.iter().cloned().collect();
+    wanted.groups =
+        diff.words("groups", words(&spec.groups).as_ref(), &groups).into_iter().collect();
+    let (automatic, others): (BTreeSet<String>, BTreeSet<String>) =
+        seen.roles.iter().cloned().partition(|role| role.starts_with("database"));
+    let roles = diff.words("roles", words(&spec.roles).as_ref(), &others);
+    wanted.roles = automatic.into_iter().chain(roles).collect();
+    let merged = diff.config(Owner::Member, "config", &member_keys, &seen.config);
+    let row_differs = !diff.changes.is_empty();
+    let before = diff.changes.len();
+    let mut patch = Default::default();
+    let mut own_unknown = None;
+    if !server_keys.is_empty() || had_server_keys(view, object) {
+        match view.world.lxd.member_config.get(name).map(|s| s.get()) {
+            Some(Ok(own)) => {
+                patch = diff.config(Owner::Server, "config", &server_keys, own).patch;
+            }
+            Some(Err(why)) => own_unknown = Some(why.to_owned()),
+            None => own_unknown = Some("it was not read yet".to_owned()),
+        }
+    }
+    let own_differs = diff.changes.len() > before;
+    let evacuated_by_us = diff.was_applied(EVACUATED_BY_US);
+    if spec.state == MemberState::Evacuated
+        && (seen.status == "Evacuated" || evacuated_by_us)
+        || spec.state == MemberState::Active && evacuated_by_us && seen.status == "Evacuated"
+    {
+        diff.manage(EVACUATED_BY_US);
+    }
+    let writable = diff.writable();
+    diff.finish(plan);
+
+    if let Some(why) = own_unknown {
+        plan.unknown(&format!("the server keys of {name}"), &why);
+    }
+    match seen.status.as_str() {
+        "Offline" => plan.wait(
+            Topic::Members,
+            reasons::MEMBER_DOWN,
+            format!("{name} is offline: {}", seen.message),
+        ),
+        "Blocked" => plan.wait(
+            Topic::Members,
+            reasons::VERSION,
+            format!("{name} is blocked until all members run the same version: {}", seen.message),
+        ),
+        _ => {}
+    }
+    silent_agent(name, view, plan);
+    evacuation(object, spec, seen, evacuated_by_us, plan);
+
+    let unreachable = matches!(seen.status.as_str(), "Offline" | "Blocked");
+    if unreachable || !writable {
+        return;
+    }
+    let member_claims = || {
+        vec![
+            Claim::exclusive(ClaimOn::Member(name.clone())),
+            Claim::shared(ClaimOn::Membership),
+        ]
+    };
+    if row_differs {
+        for group in &wanted.groups {
+            let known = view.world.lxd.groups.known();
+            if known.is_some_and(|groups| !groups.contains_key(group)) {
+                plan.steps.push(Step::new(
+                    object,
+                    Action::CreateGroup { name: group.clone() },
+                    member_claims(),
+                    format!("make the cluster group {group}"),
+                ));
+            }
+        }
+        plan.steps.push(Step::new(
+            object,
+            Action::PutMember {
+                seen: seen.clone(),
+                etag: row.etag.clone(),
+                wanted,
+                config: merged.whole,
+            },
+            member_claims(),
+            format!("write the member {name}"),
+        ));
+    }
+    if own_differs {
+        plan.steps.push(Step::new(
+            object,
+            Action::PatchServer { target: Some(name.clone()), config: patch },
+            member_claims(),
+            format!("write the server keys of {name}"),
+        ));
+    }
+}
+
+fn had_server_keys(view: &View<'_>, object: &ObjectRef) -> bool {
+    view.entry(object).is_some_and(|e| {
+        e.applied.iter().filter_map(|p| p.strip_prefix("config.")).any(is_server_key)
+    })
+}
+
+fn silent_agent(name: &str, view: &View<'_>, plan: &mut Plan) {
+    let Some(since) = view.world.hosts.get(name).and_then(|h| h.silent_since) else { return };
+    if age(view.now, since) >= SILENCE {
+        plan.wait(
+            Topic::Host(name.to_owned()),
+            reasons::UNREACHABLE,
+            format!("the agent of {name} has been silent since {since}: {}", silence(name, view)),
+        );
+    } else {
+        plan.recheck_at = Some(crate::reconcile::clock::after(since, SILENCE));
+    }
+}
+
+/// Evacuating and restoring follow the YAML's changes, never a person's or the service's.
+fn evacuation(
+    object: &ObjectRef,
+    spec: &MemberSpec,
+    seen: &Member,
+    by_us: bool,
+    plan: &mut Plan,
+) {
+    let name = &object.name;
+    let claims = || {
+        vec![
+            Claim::exclusive(ClaimOn::Member(name.clone())),
+            Claim::exclusive(ClaimOn::Membership),
+        ]
+    };
+    match (spec.state, seen.status.as_str(), by_us) {
+        (MemberState::Evacuated, "Online", false) => {
+            plan.verb = Verb::Update;
+            plan.changes.push(super::Change::new("state", Some("Active"), Some("Evacuated")));
+            plan.steps.push(Step::new(
+                object,
+                Action::Evacuate { name: name.clone() },
+                claims(),
+                format!("evacuate {name}"),
+            ));
+        }
+        (MemberState::Evacuated, "Online", true) => plan.note(
+            reasons::EVACUATED,
+            format!(
+                "{name} is to be evacuated and was restored by hand; to evacuate it again: lxc \
+                 cluster evacuate {name}"
+            ),
+        ),
+        (MemberState::Active, "Evacuated", true) => {
+            plan.verb = Verb::Update;
+            plan.changes.push(super::Change::new("state", Some("Evacuated"), Some("Active")));
+            plan.steps.push(Step::new(
+                object,
+                Action::Restore { name: name.clone() },
+                claims(),
+                format!("restore {name}"),
+            ));
+        }
+        (MemberState::Active, "Evacuated", false) => plan.note(
+            reasons::EVACUATED,
+            format!(
+                "{name} was evacuated by hand and stays so; to let it work again: lxc cluster \
+                 restore {name}"
+            ),
+        ),
+        _ => {}
+    }
+}
+
+/// Whether a key of `Member.config` is one of the server's per-member keys rather than one of the
+/// cluster member.
+pub(crate) fn is_server_key(key: &str) -> bool {
+    !key.starts_with("user.")
+        && !key.starts_with("scheduler.")
+        && catalog::facts(Owner::Server, key).scope == Scope::Member
+}
+
+fn split(config: &Config) -> (Config, Config) {
+    config.clone().into_iter().partition(|(key, _)| is_server_key(key))
+}
+
+fn words(list: &Option<Vec<String>>) -> Option<BTreeSet<String>> {
+    list.as_ref().map(|words| words.iter().cloned().collect())
+}
+
+/// The host of a member's `https://host:port`, without an IPv6 address's brackets.
+fn host_of(url: &str) -> Option<String> {
+    let rest = url.strip_prefix("https://")?;
+    let host = match rest.strip_prefix('[') {
+        Some(v6) => v6.split(']').next()?,
+        None => rest.rsplit_once(':').map_or(rest, |(host, _)| host),
+    };
+    let address: std::net::IpAddr = host.parse().ok()?;
+    Some(address.to_string())
+}
+
+/// The first characters of an id: enough to tell machines apart when people compare.
+pub(super) fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
