@@ -2,7 +2,8 @@
 
 use crate::resources::kinds::{ClusterSpec, MemberSpec};
 use crate::resources::value::Mode;
-use crate::resources::{Diagnostic, Kind, ObjectRef, Resource, SourceName, Spec};
+use crate::resources::accepted::Accepted;
+use crate::resources::{Diagnostic, Kind, ObjectRef, Resource, Spec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,23 +18,18 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// Merges the accepted resources of the sources. An object that two sources name stays with
-    /// the one in `owners`, else with the directory.
-    pub fn merge(memory: &super::memory::Memory) -> Desired {
-        let mut desired = Desired::default();
-        for name in [SourceName::Directory, SourceName::Applied] {
-            let Some(state) = memory.sources.get(&name) else { continue };
-            for (reference, resource) in &state.resources {
-                desired
-                    .resources
-                    .entry(reference.clone())
-                    .or_insert_with(|| Arc::new(resource.clone()));
-            }
-            for (reference, diagnostics) in &state.stale {
-                desired.stale.entry(reference.clone()).or_insert_with(|| diagnostics.clone());
-            }
+    /// The accepted resources of all sources.
+    pub fn of(accepted: &Accepted) -> Desired {
+        let mut stale = accepted.applied.stale.clone();
+        stale.extend(accepted.directory.stale.clone());
+        Desired {
+            resources: accepted
+                .desired()
+                .into_iter()
+                .map(|(reference, resource)| (reference, Arc::new(resource.clone())))
+                .collect(),
+            stale,
         }
-        desired
     }
 
     /// The `Cluster`.

@@ -1,8 +1,8 @@
 //! What the controller must remember: it lives in LXD's database (see `store`).
 
-use crate::resources::accepted::SourceState;
+use crate::resources::accepted::Accepted;
 use crate::resources::value::Deletion;
-use crate::resources::{ObjectRef, SourceName};
+use crate::resources::ObjectRef;
 use crate::services::host::TrustStore;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,10 @@ pub struct Memory {
     pub lease: Lease,
     /// The accepted resources of each source.
     #[serde(default)]
-    pub sources: BTreeMap<SourceName, SourceState>,
+    pub accepted: Accepted,
+    /// Keys the hashes of secrets, so that they say nothing to who sees only them; hex.
+    #[serde(default)]
+    pub hash_key: String,
     /// Real objects that are managed.
     #[serde(default)]
     pub inventory: BTreeMap<ObjectRef, Entry>,
@@ -47,7 +50,8 @@ impl Default for Memory {
         Memory {
             schema: SCHEMA,
             lease: Lease::default(),
-            sources: BTreeMap::new(),
+            accepted: Accepted::default(),
+            hash_key: String::new(),
             inventory: BTreeMap::new(),
             approvals: BTreeMap::new(),
             suspensions: Vec::new(),

@@ -94,6 +94,21 @@ impl Store {
         }
     }
 
+    /// Reads only who controls; `None` when there is no memory yet.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub async fn lease(&self) -> Result<Option<Lease>, StoreError> {
+        match self.lxd.project(PROJECT).await {
+            Ok(project) => {
+                let text = project.value.config.get(&format!("{PREFIX}lease.0")).cloned();
+                Ok(Some(section("lease", text)?.unwrap_or_default()))
+            }
+            Err(LxdError::NotFound { .. }) => Ok(None),
+            Err(cause) => Err(StoreError::Lxd { what: "read", cause }),
+        }
+    }
+
     /// Makes the project with this memory in it, when there is none yet.
     ///
     /// # Errors
@@ -166,13 +181,13 @@ fn encode(memory: &Memory) -> BTreeMap<String, String> {
         }
     };
     put("lease", json(&memory.lease));
-    put("sources", json(&memory.sources));
+    put("sources", json(&memory.accepted));
     put("inventory", json(&memory.inventory));
     put("trust", json(&memory.trust));
     // What is small and changes together.
     let rest = Memory {
         lease: Lease::default(),
-        sources: BTreeMap::new(),
+        accepted: Default::default(),
         inventory: BTreeMap::new(),
         trust: Default::default(),
         ..memory.clone()
@@ -210,7 +225,7 @@ fn decode(project: Project, etag: Option<String>) -> Result<Read, StoreError> {
         return Err(StoreError::NewerSchema { found: memory.schema });
     }
     memory.lease = section("lease", text("lease"))?.unwrap_or_default();
-    memory.sources = section("sources", text("sources"))?.unwrap_or_default();
+    memory.accepted = section("sources", text("sources"))?.unwrap_or_default();
     memory.inventory = section("inventory", text("inventory"))?.unwrap_or_default();
     memory.trust = section("trust", text("trust"))?.unwrap_or_default();
     Ok(Read { memory, etag, others, description: project.description })

@@ -224,6 +224,19 @@ fn plan_resource(object: &ObjectRef, resource: &Resource, view: &View<'_>) -> Pl
     }
 }
 
+/// Whether the members' own parts of an object must be read for its plan.
+pub fn reads_parts(resource: &Resource, desired: &Desired) -> bool {
+    match &resource.spec {
+        Spec::Member(spec) => spec.config.keys().any(|key| member::is_server_key(key)),
+        Spec::StoragePool(spec) => {
+            !spec.members.is_empty() || pool::has_disks(&resource.metadata.name, desired)
+        }
+        Spec::Network(spec) => !spec.members.is_empty(),
+        Spec::Uplink(_) => true,
+        Spec::Cluster(_) | Spec::Disk(_) | Spec::Project(_) | Spec::Profile(_) => false,
+    }
+}
+
 /// Whether the cluster stands, for objects that live in it; adds what they wait for otherwise.
 fn cluster_stands(plan: &mut Plan, view: &View<'_>) -> bool {
     let Some((reference, _)) = view.desired.cluster() else {

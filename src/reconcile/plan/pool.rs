@@ -5,6 +5,7 @@ use super::member::is_coming;
 use super::step::{Action, Claim, ClaimOn, Step, Values};
 use super::{Change, Plan, Topic, View, Waiting, cluster_stands, reasons};
 use crate::catalog::Owner;
+use crate::reconcile::desired::Desired;
 use crate::reconcile::safety;
 use crate::reconcile::world::Spread;
 use crate::resources::kinds::{DiskSpec, DiskUse, StoragePoolSpec};
@@ -329,6 +330,13 @@ fn disk_for<'a>(
             Some((reference, disk))
         }
         _ => None,
+    })
+}
+
+/// Whether any `Disk` supplies a pool.
+pub(super) fn has_disks(pool: &str, desired: &Desired) -> bool {
+    desired.of_kind(Kind::Disk).any(|(_, resource)| {
+        matches!(&resource.spec, Spec::Disk(d) if d.usage == DiskUse::Pool(pool.to_owned()))
     })
 }
 

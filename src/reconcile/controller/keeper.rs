@@ -1,0 +1,171 @@
+//! Writing the memory: changes of a round go out as one write, and who needs a change to be safe
+//! waits for it.
+
+use super::{Ended, Inner};
+use crate::reconcile::history::Severity;
+use crate::reconcile::memory::Memory;
+use crate::reconcile::store::StoreError;
+use crate::services::lxd::LxdError;
+use jiff::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How far the memory is written.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Flushed {
+    /// The version that is safe.
+    version: u64,
+    /// Why the last write failed, if it did, and how many failed so far.
+    error: Option<(u64, String)>,
+}
+
+/// How long changes are gathered before they are written: one round's worth.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// The pause after a write that failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a lease that was read counts as held before a write.
+const LEASE_TRUSTED: Duration = Duration::from_secs(2);
+
+/// Writes the memory whenever it changed.
+pub(super) async fn run(inner: Arc<Inner>) {
+    let mut failures = 0;
+    loop {
+        // Cancel safe: a notification that is dropped here is for a controller that stops.
+        tokio::select! {
+            () = inner.cancel.cancelled() => return,
+            () = inner.flushes.notified() => {}
+        }
+        tokio::time::sleep(GATHER).await;
+        loop {
+            let (version, memory, stored) = {
+                let state = inner.state();
+                (state.memory_version, state.memory.clone(), state.stored.clone())
+            };
+            if version == inner.flushed.borrow().version {
+                break;
+            }
+            let result = match &stored {
+                Some(read) => inner.store.write(read, &memory).await,
+                None => inner.store.create(&memory).await,
+            };
+            match result {
+                Ok(read) => {
+                    let mut state = inner.state();
+                    if read.memory.lease != memory.lease {
+                        let holder = read.memory.lease.holder.clone();
+                        drop(state);
+                        inner.end(Ended::Superseded(holder));
+                        return;
+                    }
+                    state.stored = Some(read);
+                    state.lease_confirmed = Some(inner.clock.now());
+                    state.counters.memory_writes += 1;
+                    drop(state);
+                    inner.flushed.send_replace(Flushed { version, error: None });
+                }
+                Err(StoreError::Taken { holder, .. }) => {
+                    inner.end(Ended::Superseded(holder));
+                    return;
+                }
+                Err(error) => {
+                    failures += 1;
+                    let message = error.to_string();
+                    let now = inner.clock.now();
+                    inner.state().tell(now, None, Severity::Warning, "MemoryNotWritten", message.clone());
+                    inner.flushed.send_modify(|f| f.error = Some((failures, message)));
+                    if changed(&error) && !reread(&inner).await {
+                        return;
+                    }
+                    tokio::select! {
+                        () = inner.cancel.cancelled() => return,
+                        () = tokio::time::sleep(PAUSE) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn changed(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Lxd { cause: LxdError::Changed { .. } | LxdError::NotFound { .. }, .. }
+    )
+}
+
+/// Somebody else wrote the project. If the lease is still ours, ours counts and is written over
+/// it; whether to go on is what is returned.
+async fn reread(inner: &Arc<Inner>) -> bool {
+    match inner.store.read().await {
+        Ok(Some(read)) => {
+            let mut state = inner.state();
+            if read.memory.lease == state.memory.lease {
+                state.stored = Some(read);
+                return true;
+            }
+            drop(state);
+            inner.end(Ended::Superseded(read.memory.lease.holder));
+            false
+        }
+        Ok(None) => {
+            inner.state().stored = None;
+            true
+        }
+        Err(_) => true,
+    }
+}
+
+impl Inner {
+    /// Changes the memory without waiting for it to be written.
+    pub(super) fn remember(&self, change: impl FnOnce(&mut Memory)) {
+        self.state().remember(change);
+        self.flushes.notify_one();
+    }
+
+    /// Changes the memory and waits until the change is safe.
+    pub(super) async fn commit(&self, change: impl FnOnce(&mut Memory)) -> Result<(), String> {
+        let mut flushed = self.flushed.subscribe();
+        let before = flushed.borrow().error.as_ref().map_or(0, |(n, _)| *n);
+        let version = self.state().remember(change);
+        self.flushes.notify_one();
+        let settled = flushed.wait_for(|f| {
+            f.version >= version || f.error.as_ref().is_some_and(|(n, _)| *n > before)
+        });
+        tokio::select! {
+            () = self.cancel.cancelled() => Err("this controller stops".to_owned()),
+            outcome = settled => match outcome {
+                Ok(f) if f.version >= version => Ok(()),
+                Ok(f) => Err(f.error.as_ref().map_or_else(String::new, |(_, e)| e.clone())),
+                Err(_) => Err("this controller stops".to_owned()),
+            },
+        }
+    }
+
+    /// Makes sure that this controller still is the one, before it writes anything. Reading the
+    /// lease is cheap, and an idle controller does not do it.
+    pub(super) async fn confirm_lease(&self, always: bool) -> Result<(), String> {
+        let now = self.clock.now();
+        let (confirmed, ours, stored) = {
+            let state = self.state();
+            (state.lease_confirmed, state.memory.lease.clone(), state.stored.is_some())
+        };
+        let fresh = |at: Timestamp| crate::reconcile::clock::age(now, at) < LEASE_TRUSTED;
+        if !stored || (!always && confirmed.is_some_and(fresh)) {
+            return Ok(());
+        }
+        match self.store.lease().await {
+            Ok(Some(lease)) if lease == ours => {
+                self.state().lease_confirmed = Some(now);
+                Ok(())
+            }
+            Ok(Some(lease)) => {
+                self.end(Ended::Superseded(lease.holder.clone()));
+                Err(format!("{} controls since epoch {}", lease.holder, lease.epoch))
+            }
+            Ok(None) => Err("the controller's memory is gone from LXD".to_owned()),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! What people and other agents ask a controller for.
+
+use super::{Controller, Counters, Inner};
+use crate::reconcile::clock::after;
+use crate::reconcile::desired::Desired;
+use crate::reconcile::history::{Event, Severity};
+use crate::reconcile::memory::{Approval, Lease, Memory, Suspension};
+use crate::reconcile::observe::Needs;
+use crate::reconcile::plan::{self, Change, Note, Plan, Refused, Topic, Verb, Waiting};
+use crate::reconcile::status::ObjectStatus;
+use crate::resources::accepted::{Accepted, Refused as NotApplied};
+use crate::resources::{Broken, ObjectRef, Origin, Reading, Resource, SourceName};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long an approval holds unless it is used.
+const APPROVAL: Duration = Duration::from_secs(30 * 60);
+
+/// Why a request was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(tag = "error", rename_all = "camelCase")]
+pub enum RequestError {
+    /// The watched directory owns what was to be changed.
+    #[error("{}", .reasons.join("; "))]
+    NotApplied {
+        /// Each with its file and line.
+        reasons: Vec<String>,
+    },
+    /// There is no such thing.
+    #[error("{message}")]
+    NotFound {
+        /// What is not there.
+        message: String,
+    },
+    /// The memory could not be written: nothing was changed.
+    #[error("it could not be kept: {message}")]
+    NotKept {
+        /// Why.
+        message: String,
+    },
+}
+
+/// What became of one resource that was applied or deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// The resource.
+    pub object: ObjectRef,
+    /// `created`, `configured`, `unchanged`, `deleted`.
+    pub result: String,
+}
+
+/// A plan as it is shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanReport {
+    /// The object.
+    pub object: ObjectRef,
+    /// Where its resource is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// What happens to it as a whole.
+    pub verb: Verb,
+    /// The whole difference.
+    pub changes: Vec<Change>,
+    /// What can be done now, in words.
+    pub steps: Vec<String>,
+    /// What it waits for.
+    pub waiting_on: Vec<Waiting>,
+    /// What is refused.
+    pub refused: Vec<Refused>,
+    /// What is shown and left alone.
+    pub notes: Vec<Note>,
+}
+
+impl PlanReport {
+    fn of(plan: Plan, origin: Option<Origin>) -> PlanReport {
+        PlanReport {
+            object: plan.object,
+            origin,
+            verb: plan.verb,
+            changes: plan.changes,
+            steps: plan.steps.into_iter().map(|s| s.sentence).collect(),
+            waiting_on: plan.waiting_on,
+            refused: plan.refused,
+            notes: plan.notes,
+        }
+    }
+
+    /// Whether anything differs.
+    pub fn differs(&self) -> bool {
+        self.verb != Verb::Unchanged || !self.changes.is_empty()
+    }
+}
+
+/// What is known of one source.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SourceReport {
+    /// The accepted revision.
+    pub revision: String,
+    /// How many resources are in force.
+    pub resources: usize,
+    /// What is broken.
+    pub broken: Vec<Broken>,
+    /// Why the last reading failed as a whole.
+    pub unreadable: Option<String>,
+    /// Resources that are missing and will count as absent.
+    pub absent: Vec<ObjectRef>,
+}
+
+/// Everything at once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusReport {
+    /// Rises with every change of what is shown.
+    pub version: u64,
+    /// When it was made.
+    pub at: Timestamp,
+    /// Who controls.
+    pub lease: Lease,
+    /// Whether the first full look was made.
+    pub synced: bool,
+    /// The sources.
+    pub sources: BTreeMap<SourceName, SourceReport>,
+    /// The objects.
+    pub objects: Vec<ObjectStatus>,
+    /// Suspensions from the command line.
+    pub suspensions: Vec<Suspension>,
+    /// Approvals that were given and not used.
+    pub approvals: BTreeMap<String, Approval>,
+    /// What the controller counted of its own work.
+    pub counters: Counters,
+    /// Requests and writes sent to LXD.
+    pub lxd_requests: (u64, u64),
+}
+
+impl StatusReport {
+    /// Whether everything is as wanted and nothing is broken.
+    pub fn all_ready(&self) -> bool {
+        self.synced
+            && !self.objects.is_empty()
+            && self.objects.iter().all(ObjectStatus::ready)
+            && self.sources.values().all(|s| s.broken.is_empty() && s.unreadable.is_none())
+    }
+}
+
+/// Which objects are meant; all when there are none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Filter {
+    /// The objects.
+    pub objects: Vec<ObjectRef>,
+}
+
+impl Controller {
+    /// The version of what is shown, to wait for its changes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changed.subscribe()
+    }
+
+    /// What is shown of everything.
+    pub fn status(&self) -> StatusReport {
+        let inner = &self.inner;
+        let state = inner.state();
+        let accepted = &state.memory.accepted;
+        let source = |s: &crate::resources::accepted::SourceState| SourceReport {
+            revision: s.revision.clone(),
+            resources: s.resources.len(),
+            broken: s.broken.clone(),
+            unreadable: s.unreadable.clone(),
+            absent: s.absent_since.keys().cloned().collect(),
+        };
+        StatusReport {
+            version: *inner.changed.borrow(),
+            at: inner.clock.now(),
+            lease: state.memory.lease.clone(),
+            synced: *inner.synced.borrow(),
+            sources: [
+                (SourceName::Directory, source(&accepted.directory)),
+                (SourceName::Applied, source(&accepted.applied)),
+            ]
+            .into(),
+            objects: state.statuses.values().cloned().collect(),
+            suspensions: state.memory.suspensions.clone(),
+            approvals: state.memory.approvals.clone(),
+            counters: state.counters,
+            lxd_requests: inner.lxd.counters(),
+        }
+    }
+
+    /// Whether everything is as wanted, the queue included.
+    pub fn all_ready(&self) -> bool {
+        let state = self.inner.state();
+        *self.inner.synced.borrow()
+            && state.in_flight.is_empty()
+            && state.desired.resources.keys().all(|o| {
+                state.statuses.get(o).is_some_and(|s| {
+                    s.ready() && state.settled.contains_key(o)
+                })
+            })
+    }
+
+    /// The accepted resources.
+    pub fn resources(&self) -> Vec<Resource> {
+        self.inner.state().desired.resources.values().map(|r| (**r).clone()).collect()
+    }
+
+    /// The memory, as it is to be written next.
+    pub fn memory(&self) -> Memory {
+        self.inner.state().memory.clone()
+    }
+
+    /// Events after a number.
+    pub fn events(&self, after: u64) -> Vec<Event> {
+        self.inner.state().history.after(after)
+    }
+
+    /// Takes a reading of a source in. What is broken keeps its last good version.
+    ///
+    /// # Errors
+    /// The memory could not be written; the reading is to be given again.
+    pub async fn submit(&self, reading: &Reading) -> Result<(), RequestError> {
+        let inner = &self.inner;
+        let (next, before) = {
+            let state = inner.state();
+            let now = inner.clock.now();
+            let (next, _) = state.memory.accepted.accept(reading, now);
+            (next, state.memory.accepted.clone())
+        };
+        if next == before {
+            return Ok(());
+        }
+        inner.accept(next).await
+    }
+
+    /// When the directory must be read again although nothing changed.
+    pub fn recheck_at(&self) -> Option<Timestamp> {
+        self.inner.state().memory.accepted.recheck_at()
+    }
+
+    /// Applies resources to the source `applied`.
+    ///
+    /// # Errors
+    /// The directory owns one of them, or the memory could not be written: nothing is applied.
+    pub async fn apply(&self, resources: Vec<Resource>) -> Result<Vec<Applied>, RequestError> {
+        let inner = &self.inner;
+        let (next, results) = {
+            let state = inner.state();
+            let accepted = &state.memory.accepted;
+            let results = resources
+                .iter()
+                .map(|r| {
+                    let object = r.reference();
+                    let result = match accepted.get(&object) {
+                        None => "created",
+                        Some(before) if before.digest() == r.digest() => "unchanged",
+                        Some(_) => "configured",
+                    };
+                    Applied { object, result: result.to_owned() }
+                })
+                .collect();
+            (accepted.apply(resources).map_err(not_applied)?, results)
+        };
+        inner.accept(next).await?;
+        Ok(results)
+    }
+
+    /// Takes resources out of the source `applied`.
+    ///
+    /// # Errors
+    /// The directory owns one of them, nobody applied it, or the memory could not be written.
+    pub async fn delete(&self, objects: &[ObjectRef]) -> Result<Vec<Applied>, RequestError> {
+        let inner = &self.inner;
+        let next = {
+            let state = inner.state();
+            let (next, _) = state.memory.accepted.delete(objects).map_err(not_applied)?;
+            next
+        };
+        inner.accept(next).await?;
+        Ok(objects
+            .iter()
+            .map(|object| Applied { object: object.clone(), result: "deleted".to_owned() })
+            .collect())
+    }
+
+    /// What would be done: for the accepted resources, or with these applied on top.
+    ///
+    /// # Errors
+    /// The directory owns one of them.
+    pub fn diff(&self, with: Option<Vec<Resource>>) -> Result<Vec<PlanReport>, RequestError> {
+        let inner = &self.inner;
+        let state = inner.state();
+        let desired = match with {
+            None => state.desired.clone(),
+            Some(resources) => Arc::new(Desired::of(
+                &state.memory.accepted.apply(resources).map_err(not_applied)?,
+            )),
+        };
+        let view = plan::View {
+            now: inner.clock.now(),
+            desired: &desired,
+            world: &state.world,
+            memory: &state.memory,
+        };
+        let objects: BTreeSet<&ObjectRef> =
+            desired.resources.keys().chain(state.memory.inventory.keys()).collect();
+        Ok(objects
+            .into_iter()
+            .map(|object| {
+                let origin = desired.resources.get(object).map(|r| r.origin.clone());
+                PlanReport::of(plan::plan(object, &view), origin)
+            })
+            .collect())
+    }
+
+    /// Looks at everything again now, and works on what was asked for.
+    ///
+    /// # Errors
+    /// One of the objects is not there.
+    pub async fn reconcile(&self, filter: &Filter) -> Result<(), RequestError> {
+        let inner = &self.inner;
+        {
+            let state = inner.state();
+            for object in &filter.objects {
+                if !state.desired.resources.contains_key(object)
+                    && !state.memory.inventory.contains_key(object)
+                {
+                    let message = format!("there is no {object}");
+                    return Err(RequestError::NotFound { message });
+                }
+            }
+        }
+        inner.look_at_everything().await;
+        inner.look_at_machines().await;
+        let state = inner.state();
+        if filter.objects.is_empty() {
+            inner.wake_all(&state);
+        }
+        for object in &filter.objects {
+            inner.wake(object, Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    /// Approves a step that a plan asks for, once.
+    ///
+    /// # Errors
+    /// No plan asks for it, or it could not be kept.
+    pub async fn approve(&self, step: &str) -> Result<(), RequestError> {
+        let inner = &self.inner;
+        let asked = inner
+            .state()
+            .statuses
+            .values()
+            .any(|s| s.refused.iter().any(|r| r.approve.as_deref() == Some(step)));
+        if !asked {
+            let message = format!(
+                "no plan waits for the approval of `{step}`: microcloud status shows those that do"
+            );
+            return Err(RequestError::NotFound { message });
+        }
+        let now = inner.clock.now();
+        let approval = Approval { given: now, expires: after(now, APPROVAL) };
+        inner
+            .commit(|memory| {
+                memory.approvals.retain(|_, a| a.expires > now);
+                memory.approvals.insert(step.to_owned(), approval);
+            })
+            .await
+            .map_err(|message| RequestError::NotKept { message })?;
+        let mut state = inner.state();
+        state.tell(now, None, Severity::Normal, "Approved", format!("{step} was approved"));
+        inner.wake_waiting(&state, &Topic::Operator);
+        Ok(())
+    }
+
+    /// Suspends an object, or all of them, for a time.
+    ///
+    /// # Errors
+    /// It could not be kept.
+    pub async fn suspend(
+        &self,
+        object: Option<ObjectRef>,
+        duration: Duration,
+        reason: Option<String>,
+    ) -> Result<(), RequestError> {
+        let now = self.inner.clock.now();
+        let suspension = Suspension { object, until: after(now, duration), reason };
+        self.change_suspensions(|suspensions| {
+            suspensions.retain(|s| s.until > now && s.object != suspension.object);
+            suspensions.push(suspension);
+        })
+        .await?;
+        // It ends by itself.
+        let inner = &self.inner;
+        let state = inner.state();
+        let absent = state.memory.inventory.keys();
+        for object in state.desired.resources.keys().chain(absent) {
+            inner.wake(object, Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    /// Ends the suspension of an object, or the one of all.
+    ///
+    /// # Errors
+    /// It could not be kept.
+    pub async fn resume(&self, object: Option<ObjectRef>) -> Result<(), RequestError> {
+        self.change_suspensions(|suspensions| suspensions.retain(|s| s.object != object)).await?;
+        self.inner.wake_all(&self.inner.state());
+        Ok(())
+    }
+
+    async fn change_suspensions(
+        &self,
+        change: impl FnOnce(&mut Vec<Suspension>),
+    ) -> Result<(), RequestError> {
+        self.inner
+            .commit(|memory| change(&mut memory.suspensions))
+            .await
+            .map_err(|message| RequestError::NotKept { message })
+    }
+
+    /// Changes who is trusted.
+    ///
+    /// # Errors
+    /// It could not be kept.
+    pub async fn remember(&self, change: impl FnOnce(&mut Memory)) -> Result<(), RequestError> {
+        self.inner.commit(change).await.map_err(|message| RequestError::NotKept { message })
+    }
+}
+
+fn not_applied(refused: Vec<NotApplied>) -> RequestError {
+    RequestError::NotApplied { reasons: refused.iter().map(ToString::to_string).collect() }
+}
+
+impl Inner {
+    /// Makes a new set of resources the wanted one: it is kept first, then worked on.
+    async fn accept(&self, next: Accepted) -> Result<(), RequestError> {
+        let desired = Arc::new(Desired::of(&next));
+        let changed = {
+            let mut state = self.state();
+            let before = state.desired.clone();
+            let mut changed: BTreeSet<ObjectRef> = BTreeSet::new();
+            for (object, resource) in &desired.resources {
+                if before.resources.get(object).is_none_or(|r| r.spec != resource.spec) {
+                    changed.insert(object.clone());
+                }
+                if before.stale.contains_key(object) != desired.stale.contains_key(object) {
+                    changed.insert(object.clone());
+                }
+            }
+            changed.extend(
+                before.resources.keys().filter(|o| !desired.resources.contains_key(*o)).cloned(),
+            );
+            state.needs = Needs::of(&desired);
+            state.desired = desired.clone();
+            changed
+        };
+        let kept = self
+            .commit(|memory| {
+                if memory.hash_key.is_empty() {
+                    memory.hash_key = random_key();
+                }
+                memory.accepted = next;
+            })
+            .await;
+        self.look_at_secrets().await;
+        self.worked_on(&changed);
+        kept.map_err(|message| RequestError::NotKept { message })
+    }
+
+    /// Wakes what a change of resources may mean something for.
+    fn worked_on(&self, changed: &BTreeSet<ObjectRef>) {
+        use crate::resources::Kind;
+        let state = self.state();
+        let wide = changed.iter().any(|o| matches!(o.kind, Kind::Cluster | Kind::Disk));
+        if wide {
+            self.wake_all(&state);
+        }
+        for object in changed {
+            self.wake(object, Duration::ZERO);
+            self.wake_waiting(&state, &Topic::Object(object.clone()));
+        }
+        if changed.iter().any(|o| o.kind == Kind::Member) {
+            // Who is listed decides whether and how the cluster forms, and who gives what to
+            // pools and uplinks.
+            for object in state.desired.resources.keys() {
+                if !matches!(object.kind, Kind::Profile | Kind::Project | Kind::Member) {
+                    self.wake(object, Duration::ZERO);
+                }
+            }
+        }
+        self.wake_waiting(&state, &Topic::Operator);
+        drop(state);
+        self.show();
+    }
+}
+
+/// A key nobody can guess, hex.
+fn random_key() -> String {
+    let mut bytes = [0_u8; 32];
+    // The ring provider reads the kernel's generator; it fails only where there is none.
+    match rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes) {
+        Ok(()) => crate::resources::resource::hex(&bytes),
+        Err(_) => String::new(),
+    }
+}

@@ -1,0 +1,467 @@
+//! One attempt at one object: look, plan, admit, apply, look again.
+
+use super::Inner;
+use crate::reconcile::admit::{Admitted, admit};
+use crate::reconcile::apply::ApplyError;
+use crate::reconcile::history::Severity;
+use crate::reconcile::memory::{Entry, Memory, Ownership};
+use crate::reconcile::observe::absorb;
+use crate::reconcile::plan::{self, Action as StepAction, Plan, Step, Topic, Verb, reasons};
+use crate::reconcile::queue::Action;
+use crate::reconcile::status::{self, Inputs};
+use crate::resources::value::Mode;
+use crate::resources::{Kind, ObjectRef, Resource};
+use jiff::Timestamp;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// As planned; look again as this says.
+    Done(Action),
+    /// Something failed, or the world moved on: try again after a pause that grows.
+    Failed,
+}
+
+/// How long until an object that is in use is looked at again: what uses it says nothing when it
+/// goes.
+const IN_USE_AGAIN: Duration = Duration::from_secs(5);
+
+/// Works on one object once.
+pub(super) async fn reconcile(object: &ObjectRef, inner: &Arc<Inner>) -> Outcome {
+    let span = tracing::debug_span!("reconcile", %object);
+    let _ = &span;
+    if inner.state().world.dirty.contains(object) {
+        inner.look_at(object).await;
+    }
+    let (plan, admitted) = match decide(object, inner) {
+        Decision::Settled(action) => return Outcome::Done(action),
+        Decision::Work(plan, admitted) => (plan, admitted),
+    };
+    let result = work(&plan, &admitted.run, inner).await;
+    finish(object, &plan, &admitted, result, inner).await
+}
+
+enum Decision {
+    Settled(Action),
+    Work(Plan, Admitted),
+}
+
+/// Plans, admits and records, all at one moment.
+fn decide(object: &ObjectRef, inner: &Arc<Inner>) -> Decision {
+    let now = inner.clock.now();
+    let mut guard = inner.state();
+    let state = &mut *guard;
+    state.counters.plans += 1;
+    let mut plan = plan::plan(object, &state.view(now));
+    drifted(&mut plan, state, now);
+    let admitted = admit(&plan, &state.in_flight);
+    let mut topics: BTreeSet<Topic> = plan.waiting_on.iter().map(|w| w.on.clone()).collect();
+    topics.extend(admitted.held.iter().map(|w| w.on.clone()));
+    if !plan.refused.is_empty() {
+        topics.insert(Topic::Operator);
+    }
+    state.wait_on(object, topics);
+    record(object, &plan, &admitted, None, inner, state, now);
+    if admitted.run.is_empty() {
+        settle(object, &plan, inner, state);
+        let mut again = plan.recheck_at.map(|at| inner.clock.until(at));
+        if plan.waiting_on.iter().any(|w| w.reason == reasons::IN_USE) {
+            state.world.dirty.insert(object.clone());
+            again = Some(again.unwrap_or(IN_USE_AGAIN).min(IN_USE_AGAIN));
+        }
+        return Decision::Settled(again.map_or(Action::await_change(), Action::requeue));
+    }
+    state.in_flight.take(&admitted.run);
+    Decision::Work(plan, admitted)
+}
+
+/// A difference on an object that was as wanted and whose resource did not change is drift: it is
+/// told, counted, and slowed down when it is a fight.
+fn drifted(plan: &mut Plan, state: &mut super::State, now: Timestamp) {
+    let object = plan.object.clone();
+    let Some(resource) = state.desired.resources.get(&object).cloned() else { return };
+    let digest = resource.digest();
+    if state.settled.get(&object) != Some(&digest) {
+        state.breaker.reset(&object);
+        return;
+    }
+    if plan.steps.is_empty() || plan.changes.is_empty() {
+        return;
+    }
+    let paths: Vec<String> = plan.changes.iter().map(|c| c.path.clone()).collect();
+    if let Some((fought, at)) = state.breaker.held(&object, &paths, now) {
+        plan.steps.clear();
+        plan.recheck_at = Some(at);
+        plan.note(
+            reasons::FLAPPING,
+            format!(
+                "{} is changed back again and again by somebody else: it is only reverted once a \
+                 minute until an hour was quiet",
+                fought.join(", ")
+            ),
+        );
+        return;
+    }
+    let who = state.foreign.remove(&object).map_or_else(String::new, |event| {
+        let by = event.requestor.map_or_else(String::new, |who| format!(" by {who}"));
+        let on = if event.location.is_empty() || event.location == "none" {
+            String::new()
+        } else {
+            format!(" on {}", event.location)
+        };
+        format!(" ({}{by}{on})", event.action)
+    });
+    let message = format!("{}{who}", describe(plan));
+    state.tell(now, Some(&object), Severity::Warning, "Drifted", message);
+    state.settled.remove(&object);
+    state.counters.repairs += 1;
+    if state.breaker.reverted(&object, &paths, now) {
+        let message = format!("{} was reverted more than 10 times in 10 minutes", paths.join(", "));
+        state.tell(now, Some(&object), Severity::Warning, reasons::FLAPPING, message);
+    }
+}
+
+/// What differs, in words.
+fn describe(plan: &Plan) -> String {
+    if plan.verb == Verb::Create {
+        return "it was deleted".to_owned();
+    }
+    let shown: Vec<String> = plan
+        .changes
+        .iter()
+        .map(|c| match (&c.from, &c.to) {
+            (Some(from), Some(to)) => format!("{} was {from}, wanted {to}", c.path),
+            (None, Some(to)) => format!("{} was gone, wanted {to}", c.path),
+            (Some(from), None) => format!("{} was {from}, wanted none", c.path),
+            (None, None) => c.path.clone(),
+        })
+        .collect();
+    shown.join("; ")
+}
+
+/// Records the status, and wakes what waits on the object when it changed.
+fn record(
+    object: &ObjectRef,
+    plan: &Plan,
+    admitted: &Admitted,
+    error: Option<&ApplyError>,
+    inner: &Inner,
+    state: &mut super::State,
+    now: Timestamp,
+) {
+    let resource = state.desired.resources.get(object).cloned();
+    let absent = resource.is_none() && !state.memory.inventory.contains_key(object);
+    if absent && plan.settled() {
+        if state.statuses.remove(object).is_some() {
+            inner.show();
+        }
+        return;
+    }
+    let mode = match &resource {
+        Some(_) if state.memory.suspension(object, now).is_some() => Mode::Suspended,
+        Some(resource) => state.desired.mode(resource),
+        None => Mode::Enforce,
+    };
+    let message = error.map(ToString::to_string);
+    let broken = state
+        .desired
+        .stale
+        .get(object)
+        .and_then(|d| d.first())
+        .map(ToString::to_string);
+    let inputs = Inputs {
+        plan,
+        held: admitted.held.as_ref(),
+        error: error.map(ApplyError::category).zip(message.as_deref()),
+        retry_at: None,
+        origin: resource.as_ref().map(|r| &r.origin),
+        mode,
+        broken,
+        generation: generation(state.memory.inventory.get(object), resource.as_deref()),
+        now,
+    };
+    let before = state.statuses.get(object);
+    let status = status::make(&inputs, before);
+    if before == Some(&status) {
+        return;
+    }
+    let turned = before.is_none_or(|b| b.ready() != status.ready());
+    if turned && status.ready() {
+        state.tell(now, Some(object), Severity::Normal, reasons::READY, "it is as written".into());
+    } else if let Some(reason) = status.conditions.first().filter(|c| !c.status) {
+        let told = before.and_then(|b| b.conditions.first());
+        let working = reason.reason == reasons::PROGRESSING || reason.reason == reasons::CLAIMED;
+        if !working && told.is_none_or(|t| t.message != reason.message) {
+            let (reason, message) = (reason.reason.clone(), reason.message.clone());
+            state.tell(now, Some(object), Severity::Warning, &reason, message);
+        }
+    }
+    state.statuses.insert(object.clone(), status);
+    if turned {
+        inner.wake_waiting(state, &Topic::Object(object.clone()));
+    }
+    inner.show();
+}
+
+fn generation(entry: Option<&Entry>, resource: Option<&Resource>) -> u64 {
+    match (entry, resource) {
+        (Some(entry), Some(resource)) if entry.digest == resource.digest() => entry.generation,
+        (Some(entry), Some(_)) => entry.generation + 1,
+        (Some(entry), None) => entry.generation,
+        (None, _) => 1,
+    }
+}
+
+/// An object that needs no step: the inventory is brought up to date, which is no write at all
+/// when nothing changed.
+fn settle(object: &ObjectRef, plan: &Plan, inner: &Inner, state: &mut super::State) {
+    let Some(resource) = state.desired.resources.get(object).cloned() else { return };
+    let digest = resource.digest();
+    if plan.settled() {
+        state.settled.insert(object.clone(), digest.clone());
+    }
+    let Some(found) = plan.record.as_ref().filter(|r| r.exists) else { return };
+    if plan.verb != Verb::Unchanged {
+        return;
+    }
+    let before = state.memory.inventory.get(object);
+    let entry = Entry {
+        ownership: match before.map(|e| e.ownership) {
+            None | Some(Ownership::Adopted) => Ownership::Adopted,
+            Some(Ownership::Intended | Ownership::Created) => Ownership::Created,
+        },
+        generation: generation(before, Some(&resource)),
+        digest,
+        applied: found.applied.clone(),
+        secrets: found.secrets.clone(),
+        deletion: resource.deletion(),
+    };
+    if before != Some(&entry) {
+        let object = object.clone();
+        state.remember(|memory| {
+            memory.inventory.insert(object, entry);
+        });
+        inner.flushes.notify_one();
+    }
+}
+
+/// Does the admitted steps in their order, stopping at the first that fails.
+async fn work(plan: &Plan, steps: &[Step], inner: &Arc<Inner>) -> Result<(), ApplyError> {
+    let refuse = |step: &Step, reason: String| ApplyError::Stale {
+        sentence: step.sentence.clone(),
+        reason,
+    };
+    if let Some(first) = steps.first() {
+        intend(plan, steps, inner).await.map_err(|e| refuse(first, e))?;
+    }
+    for step in steps {
+        if !step.remembers_only() {
+            inner.confirm_lease(step.destructive()).await.map_err(|e| refuse(step, e))?;
+        }
+        inner.applier.apply(step).await?;
+        tracing::info!(object = %step.object, "{}", step.sentence);
+        after_step(step, inner).await.map_err(|e| refuse(step, e))?;
+    }
+    Ok(())
+}
+
+/// What must be in the memory before anything happens: that we are about to create, so that a
+/// crash in between does not turn our own object into somebody else's; and that approvals are
+/// used up.
+async fn intend(plan: &Plan, steps: &[Step], inner: &Arc<Inner>) -> Result<(), String> {
+    let object = &plan.object;
+    let (new, approvals) = {
+        let state = inner.state();
+        let resource = state.desired.resources.get(object).cloned();
+        let new = resource
+            .filter(|_| steps.iter().any(Step::creates))
+            .filter(|_| !state.memory.inventory.contains_key(object))
+            .map(|resource| Entry {
+                ownership: Ownership::Intended,
+                generation: 1,
+                digest: resource.digest(),
+                applied: BTreeSet::new(),
+                secrets: Default::default(),
+                deletion: resource.deletion(),
+            });
+        let approvals: Vec<String> = steps
+            .iter()
+            .filter_map(|s| s.approval.clone())
+            .filter(|a| state.memory.approvals.contains_key(a))
+            .collect();
+        (new, approvals)
+    };
+    if new.is_none() && approvals.is_empty() {
+        return Ok(());
+    }
+    inner
+        .commit(|memory| {
+            if let Some(entry) = new {
+                memory.inventory.insert(object.clone(), entry);
+            }
+            for approval in &approvals {
+                memory.approvals.remove(approval);
+            }
+        })
+        .await
+}
+
+/// What a step that was done means for the memory.
+async fn after_step(step: &Step, inner: &Arc<Inner>) -> Result<(), String> {
+    let object = step.object.clone();
+    let now = inner.clock.now();
+    inner.state().counters.steps += 1;
+    match &step.action {
+        StepAction::ChooseDisk { member, choice } => {
+            let (member, choice) = (member.clone(), choice.clone());
+            inner
+                .commit(|memory: &mut Memory| {
+                    memory.disks.entry(object).or_default().insert(member, choice);
+                })
+                .await
+        }
+        StepAction::Release => {
+            inner.remember(|memory| {
+                memory.inventory.remove(&object);
+            });
+            Ok(())
+        }
+        _ if step.deletes() => {
+            inner.remember(|memory| {
+                memory.inventory.remove(&object);
+                memory.deletions.retain(|at| {
+                    crate::reconcile::clock::age(now, *at) < Duration::from_secs(3600)
+                });
+                memory.deletions.push(now);
+            });
+            Ok(())
+        }
+        // What the inventory says of evacuation decides whether a later difference is ours.
+        StepAction::Evacuate { .. } | StepAction::Restore { .. } => {
+            let evacuated = matches!(step.action, StepAction::Evacuate { .. });
+            inner
+                .commit(|memory| {
+                    if let Some(entry) = memory.inventory.get_mut(&object) {
+                        let marker = "state.Evacuated".to_owned();
+                        if evacuated {
+                            entry.applied.insert(marker);
+                        } else {
+                            entry.applied.remove(&marker);
+                        }
+                    }
+                })
+                .await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Looks at what the steps touched, gives the claims back and tells.
+async fn finish(
+    object: &ObjectRef,
+    plan: &Plan,
+    admitted: &Admitted,
+    result: Result<(), ApplyError>,
+    inner: &Arc<Inner>,
+) -> Outcome {
+    let membership = admitted.run.iter().any(|s| {
+        matches!(
+            s.action,
+            StepAction::Bootstrap { .. }
+                | StepAction::Join { .. }
+                | StepAction::DropHalfJoined { .. }
+                | StepAction::Evacuate { .. }
+                | StepAction::Restore { .. }
+        )
+    });
+    for step in &admitted.run {
+        if let StepAction::Bootstrap { target }
+        | StepAction::Join { target, .. }
+        | StepAction::WipeDisk { target, .. } = &step.action
+        {
+            inner.look_at_machine(target).await;
+        }
+    }
+    if membership {
+        inner.look_at_everything().await;
+    } else {
+        inner.look_at(object).await;
+    }
+    let now = inner.clock.now();
+    let mut guard = inner.state();
+    let state = &mut *guard;
+    state.in_flight.give_back(object);
+    inner.wake_waiting(state, &Topic::Claims);
+    inner.wake_waiting(state, &Topic::Object(object.clone()));
+    if membership {
+        inner.wake_waiting(state, &Topic::Members);
+        inner.wake_waiting(state, &Topic::World);
+        for step in &admitted.run {
+            if let StepAction::Join { target, .. } | StepAction::Bootstrap { target } = &step.action {
+                inner.wake_waiting(state, &Topic::Host(target.name.clone()));
+            }
+        }
+    }
+    match result {
+        Ok(()) => {
+            let sentences: Vec<&str> =
+                admitted.run.iter().map(|s| s.sentence.as_str()).collect();
+            let (reason, severity) = match plan.verb {
+                Verb::Create => ("Created", Severity::Normal),
+                Verb::Delete => ("Deleted", Severity::Normal),
+                Verb::Release => ("Released", Severity::Normal),
+                Verb::Update | Verb::Unchanged => ("Configured", Severity::Normal),
+            };
+            state.tell(now, Some(object), severity, reason, sentences.join("; "));
+            if object.kind != Kind::Cluster && state.desired.resources.get(object).is_none() {
+                // The rest of what is due for deletion is counted anew.
+                inner.wake_waiting(state, &Topic::Operator);
+            }
+            Outcome::Done(Action::requeue(Duration::ZERO))
+        }
+        Err(error) if error.is_stale() => {
+            tracing::debug!(%object, %error, "planned on something that changed");
+            Outcome::Failed
+        }
+        Err(error) => {
+            state.counters.failures += 1;
+            let quiet = Admitted { run: admitted.run.clone(), held: None };
+            record(object, plan, &quiet, Some(&error), inner, state, now);
+            Outcome::Failed
+        }
+    }
+}
+
+impl Inner {
+    /// Reads one object again.
+    pub(super) async fn look_at(&self, object: &ObjectRef) {
+        let (needs, members) = {
+            let mut state = self.state();
+            state.world.dirty.remove(object);
+            let members = state.world.lxd.members.known().map_or_else(Vec::new, |m| {
+                m.values()
+                    .filter(|m| m.value.status != "Offline")
+                    .map(|m| m.value.server_name.clone())
+                    .collect()
+            });
+            (state.needs.clone(), members)
+        };
+        let look = self.observer.object(object, &needs, &members).await;
+        let mut state = self.state();
+        if let Some(fresher) = &mut state.fresher {
+            fresher.insert(object.clone());
+        }
+        absorb(&mut state.world, look);
+    }
+
+    /// Shows when an object is tried again.
+    pub(super) fn retry(&self, object: &ObjectRef, delay: Duration) {
+        let at = crate::reconcile::clock::after(self.clock.now(), delay);
+        if let Some(status) = self.state().statuses.get_mut(object) {
+            status.retry_at = Some(at);
+        }
+    }
+}

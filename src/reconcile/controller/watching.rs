@@ -1,0 +1,378 @@
+//! Reading the world: everything at the start, after every reconnect and restart and at the
+//! interval; single objects when an event names them; machines by their heartbeat.
+
+use super::Inner;
+use crate::reconcile::history::Severity;
+use crate::reconcile::plan::{Topic, reasons};
+use crate::reconcile::world::{HostView, LxdWorld, Seen};
+use crate::reconcile::{secrets, store};
+use crate::resources::kinds::MemberState;
+use crate::resources::object::DEFAULT_PROJECT;
+use crate::resources::{Kind, ObjectRef};
+use crate::services::host::{Beat, HostError, HostTarget};
+use crate::services::lxd::Event;
+use crate::services::lxd::types::Lifecycle;
+use futures_util::StreamExt;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// A restarted LXD loses events for some seconds without any connection breaking: what happened
+/// in them is found by looking once more after this time.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+
+/// How often each machine's agent is asked for its heartbeat.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// How often a machine that is not in the cluster yet is looked at: somebody may be mending it.
+const STRANGER: Duration = Duration::from_secs(4);
+
+/// How many machines are asked at once.
+const TOGETHER: usize = 32;
+
+/// Makes full looks: when asked for, and at the interval.
+pub(super) async fn services(
+    inner: Arc<Inner>,
+    mut requests: mpsc::UnboundedReceiver<Duration>,
+) {
+    let mut due: BTreeSet<Instant> = [Instant::now()].into();
+    loop {
+        let interval = inner.state().desired.interval();
+        let next = due.first().copied().unwrap_or_else(|| Instant::now() + interval);
+        // Cancel safe: a request is taken or stays.
+        tokio::select! {
+            () = inner.cancel.cancelled() => return,
+            Some(delay) = requests.recv() => {
+                due.insert(Instant::now() + delay);
+                continue;
+            }
+            () = tokio::time::sleep_until(next) => {}
+        }
+        let now = Instant::now();
+        due.retain(|at| *at > now);
+        inner.look_at_everything().await;
+        inner.wake_all(&inner.state());
+        if !*inner.synced.borrow() {
+            inner.look_at_machines().await;
+            inner.synced.send_replace(true);
+        }
+    }
+}
+
+/// Follows LXD's events.
+pub(super) async fn events(inner: Arc<Inner>) {
+    let mut events = std::pin::pin!(inner.lxd.events());
+    let mut connected = false;
+    loop {
+        let event = tokio::select! {
+            () = inner.cancel.cancelled() => return,
+            event = events.next() => event,
+        };
+        match event {
+            Some(Event::Connected) => {
+                // The first look is made anyway.
+                if connected {
+                    inner.look(Duration::ZERO);
+                    inner.look(LOOK_AGAIN);
+                }
+                connected = true;
+            }
+            Some(Event::Lost(error)) => {
+                connected = true;
+                let now = inner.clock.now();
+                inner.state().tell(
+                    now,
+                    None,
+                    Severity::Warning,
+                    "EventsLost",
+                    format!("LXD's events are not heard: {error}"),
+                );
+            }
+            Some(Event::Lifecycle(event)) => inner.heard(event).await,
+            None => return,
+        }
+    }
+}
+
+/// What an event is about.
+enum About {
+    Object(ObjectRef),
+    Everything,
+    Nothing,
+}
+
+fn about(event: &Lifecycle) -> About {
+    let path = event.source.split('?').next().unwrap_or_default();
+    let Some(rest) = path.strip_prefix("/1.0") else { return About::Nothing };
+    let segments: Vec<&str> = rest.split('/').filter(|s| !s.is_empty()).collect();
+    let named = |kind: Kind, name: &str| {
+        let name = percent_decode(name);
+        if kind.in_project() {
+            About::Object(ObjectRef::in_project(kind, event.project.clone(), name))
+        } else {
+            About::Object(ObjectRef::new(kind, name))
+        }
+    };
+    if event.action.ends_with("-renamed") {
+        let watched = matches!(
+            segments.first().copied(),
+            Some("profiles" | "networks" | "projects" | "cluster" | "storage-pools")
+        );
+        return if watched { About::Everything } else { About::Nothing };
+    }
+    match segments.as_slice() {
+        [] => About::Everything,
+        ["profiles", name] => named(Kind::Profile, name),
+        ["storage-pools", name] => named(Kind::StoragePool, name),
+        ["networks", name] => named(Kind::Network, name),
+        // The memory's own writes.
+        ["projects", name] if *name == store::PROJECT => About::Nothing,
+        ["projects", name] => named(Kind::Project, name),
+        ["cluster", "members", name] => match event.action.as_str() {
+            "cluster-member-updated" => named(Kind::Member, name),
+            _ => About::Everything,
+        },
+        ["cluster", ..] => About::Everything,
+        _ => About::Nothing,
+    }
+}
+
+/// Percent-decoding of a path segment, as far as LXD encodes names.
+fn percent_decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = (bytes[at] == b'%')
+            .then(|| text.get(at + 1..at + 3).and_then(|h| u8::from_str_radix(h, 16).ok()))
+            .flatten();
+        match hex {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+impl Inner {
+    async fn heard(&self, event: Lifecycle) {
+        let object = match about(&event) {
+            About::Object(object) => object,
+            About::Everything => {
+                // A member that was just written is one object; everything else about the
+                // cluster is rare enough to look at all of it.
+                let busy = !self.state().in_flight.is_empty();
+                self.look(if busy { Duration::from_secs(1) } else { Duration::ZERO });
+                return;
+            }
+            About::Nothing => return,
+        };
+        // An uplink is a network to LXD.
+        let mut objects = vec![object.clone()];
+        if object.kind == Kind::Network && object.project == DEFAULT_PROJECT {
+            objects.push(ObjectRef::new(Kind::Uplink, object.name.clone()));
+        }
+        let managed: Vec<ObjectRef> = {
+            let mut state = self.state();
+            objects.retain(|o| {
+                state.desired.resources.contains_key(o) || state.memory.inventory.contains_key(o)
+            });
+            for object in &objects {
+                state.world.dirty.insert(object.clone());
+                state.foreign.insert(object.clone(), event.clone());
+            }
+            objects
+        };
+        for managed in &managed {
+            self.wake(managed, Duration::ZERO);
+        }
+        if managed.is_empty() {
+            // Not ours, but somebody may wait for it.
+            self.look_at(&object).await;
+            let state = self.state();
+            self.wake_waiting(&state, &Topic::Object(object));
+        }
+    }
+
+    /// Reads everything again.
+    pub(super) async fn look_at_everything(&self) {
+        let (needs, desired, key) = {
+            let mut state = self.state();
+            state.fresher = Some(BTreeSet::new());
+            (state.needs.clone(), state.desired.clone(), state.memory.hash_key.clone())
+        };
+        let specs = desired.resources.values().map(|r| &r.spec);
+        let secrets = secrets::look(specs, key.as_bytes(), self.clock.now()).await;
+        let lxd: LxdWorld = self.observer.everything(&needs).await;
+        let mut state = self.state();
+        state.world.lxd = lxd;
+        state.world.secrets = secrets;
+        state.counters.looks += 1;
+        let fresher = state.fresher.take().unwrap_or_default();
+        state.world.dirty.extend(fresher);
+        self.wake_waiting(&state, &Topic::World);
+        self.wake_waiting(&state, &Topic::Members);
+        self.show();
+    }
+
+    /// Reads the secrets again, after resources changed.
+    pub(super) async fn look_at_secrets(&self) {
+        let (desired, key) = {
+            let state = self.state();
+            (state.desired.clone(), state.memory.hash_key.clone())
+        };
+        let specs = desired.resources.values().map(|r| &r.spec);
+        let secrets = secrets::look(specs, key.as_bytes(), self.clock.now()).await;
+        self.state().world.secrets = secrets;
+    }
+
+    fn targets(&self) -> Vec<(HostTarget, bool)> {
+        let state = self.state();
+        let joined = state.world.lxd.members.known();
+        state
+            .desired
+            .members()
+            .filter(|(_, m)| m.state != MemberState::Absent)
+            .map(|(name, member)| {
+                let target = crate::reconcile::plan::target(name, member);
+                (target, joined.is_some_and(|j| j.contains_key(name)))
+            })
+            .collect()
+    }
+
+    /// Looks at every machine fully, once.
+    pub(super) async fn look_at_machines(&self) {
+        let targets = self.targets();
+        futures_util::stream::iter(targets)
+            .for_each_concurrent(TOGETHER, |(target, _)| async move {
+                self.look_at_machine(&target).await;
+            })
+            .await;
+    }
+
+    /// Looks at one machine fully.
+    pub(super) async fn look_at_machine(&self, target: &HostTarget) {
+        let result = self.hosts.host(target).report().await;
+        let now = self.clock.now();
+        let mut state = self.state();
+        let view = state.world.hosts.entry(target.name.clone()).or_default();
+        let before = (view.error.clone(), view.report.known().cloned());
+        match result {
+            Ok(report) => {
+                view.report = Seen::Known { value: report, at: now };
+                view.error = None;
+                view.silent_since = None;
+            }
+            Err(error) => failed(view, error, now),
+        }
+        let changed = before != (view.error.clone(), view.report.known().cloned());
+        if changed {
+            self.wake_waiting(&state, &Topic::Host(target.name.clone()));
+            self.wake(&ObjectRef::new(Kind::Member, target.name.clone()), Duration::ZERO);
+        }
+    }
+
+    async fn beat_of(&self, target: &HostTarget, joined: bool) {
+        let result = self.hosts.host(target).beat().await;
+        let now = self.clock.now();
+        let look = {
+            let mut state = self.state();
+            let ours = state.memory.lease.epoch;
+            let trust = state.memory.trust.version;
+            let view = state.world.hosts.entry(target.name.clone()).or_default();
+            match result {
+                Ok(beat) => {
+                    if beat.epoch > ours && beat.holder != self.member {
+                        drop(state);
+                        self.end(super::Ended::Superseded(beat.holder));
+                        return;
+                    }
+                    let (restarted, rebooted) = changes(view.beat.known(), &beat);
+                    let was_silent = view.silent_since.take().is_some() || view.error.is_some();
+                    view.error = None;
+                    let stale = view.report.at().is_none_or(|at| {
+                        !joined && crate::reconcile::clock::age(now, at) >= STRANGER
+                    });
+                    let needs_trust = beat.trust_version < trust;
+                    view.beat = Seen::Known { value: beat, at: now };
+                    if joined && (restarted || (was_silent && rebooted)) {
+                        self.look(Duration::ZERO);
+                        self.look(LOOK_AGAIN);
+                    }
+                    if was_silent {
+                        self.wake_waiting(&state, &Topic::Host(target.name.clone()));
+                        self.wake(&ObjectRef::new(Kind::Member, &*target.name), Duration::ZERO);
+                    }
+                    (stale || restarted || rebooted || was_silent, needs_trust)
+                }
+                Err(error) => {
+                    let first = view.silent_since.is_none();
+                    let told = view.error.as_ref() != Some(&error);
+                    failed(view, error, now);
+                    if first || told {
+                        self.wake_waiting(&state, &Topic::Host(target.name.clone()));
+                        self.wake(&ObjectRef::new(Kind::Member, &*target.name), Duration::ZERO);
+                    }
+                    (false, false)
+                }
+            }
+        };
+        let (report, needs_trust) = look;
+        if needs_trust {
+            let trust = self.state().memory.trust.clone();
+            if let Err(error) = self.hosts.host(target).set_trust(trust).await {
+                tracing::debug!(member = %target.name, %error, "the trust store was not taken");
+            }
+        }
+        if report {
+            self.look_at_machine(target).await;
+        }
+    }
+}
+
+fn failed(view: &mut HostView, error: HostError, now: jiff::Timestamp) {
+    view.silent_since.get_or_insert(now);
+    view.error = Some(error);
+}
+
+/// Whether the service beside an agent restarted, and whether the machine did.
+fn changes(before: Option<&Beat>, now: &Beat) -> (bool, bool) {
+    before.map_or((false, false), |b| {
+        (b.lxd_started != now.lxd_started, b.boot_id != now.boot_id)
+    })
+}
+
+/// Asks every machine's agent for its heartbeat.
+pub(super) async fn machines(inner: Arc<Inner>) {
+    let mut tick = tokio::time::interval(HEARTBEAT);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut synced = inner.synced.subscribe();
+    tokio::select! {
+        () = inner.cancel.cancelled() => return,
+        ready = synced.wait_for(|ready| *ready) => if ready.is_err() { return },
+    }
+    loop {
+        tokio::select! {
+            () = inner.cancel.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let targets = inner.targets();
+        // A machine that answers slowly does not hold up the others' next heartbeat for longer
+        // than its own deadline.
+        futures_util::stream::iter(targets)
+            .for_each_concurrent(TOGETHER, |(target, joined)| {
+                let inner = inner.clone();
+                async move { inner.beat_of(&target, joined).await }
+            })
+            .await;
+        let _ = reasons::UNREACHABLE;
+    }
+}
