@@ -19,7 +19,8 @@ impl InFlight {
     pub fn take(&mut self, steps: &[Step]) {
         for step in steps {
             for claim in &step.claims {
-                self.held.push((step.object.clone(), claim.clone(), step.sentence.clone()));
+                self.held
+                    .push((step.object.clone(), claim.clone(), step.sentence.clone()));
             }
         }
     }

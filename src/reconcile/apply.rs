@@ -65,11 +65,26 @@ impl ApplyError {
     pub fn category(&self) -> &'static str {
         match self {
             ApplyError::Lxd { cause, .. } => cause.category(),
-            ApplyError::Host { cause: HostError::Unreachable { .. }, .. } => "Unreachable",
-            ApplyError::Host { cause: HostError::NotTrusted { .. }, .. } => "NotTrusted",
-            ApplyError::Host { cause: HostError::StaleEpoch { .. }, .. } => "StaleEpoch",
-            ApplyError::Host { cause: HostError::GuardFailed { .. }, .. } => "GuardFailed",
-            ApplyError::Host { cause: HostError::Failed { .. }, .. } => "HostFailed",
+            ApplyError::Host {
+                cause: HostError::Unreachable { .. },
+                ..
+            } => "Unreachable",
+            ApplyError::Host {
+                cause: HostError::NotTrusted { .. },
+                ..
+            } => "NotTrusted",
+            ApplyError::Host {
+                cause: HostError::StaleEpoch { .. },
+                ..
+            } => "StaleEpoch",
+            ApplyError::Host {
+                cause: HostError::GuardFailed { .. },
+                ..
+            } => "GuardFailed",
+            ApplyError::Host {
+                cause: HostError::Failed { .. },
+                ..
+            } => "HostFailed",
             ApplyError::Stale { .. } => "Stale",
             ApplyError::Secret { .. } => "SecretUnreadable",
         }
@@ -134,10 +149,23 @@ impl Applier {
         };
         let sentence = || step.sentence.clone();
         done.await.map_err(|stop| match stop {
-            Stop::Lxd(cause) => ApplyError::Lxd { sentence: sentence(), cause },
-            Stop::Host(cause) => ApplyError::Host { sentence: sentence(), cause },
-            Stop::Stale(reason) => ApplyError::Stale { sentence: sentence(), reason },
-            Stop::Secret(key, reason) => ApplyError::Secret { sentence: sentence(), key, reason },
+            Stop::Lxd(cause) => ApplyError::Lxd {
+                sentence: sentence(),
+                cause,
+            },
+            Stop::Host(cause) => ApplyError::Host {
+                sentence: sentence(),
+                cause,
+            },
+            Stop::Stale(reason) => ApplyError::Stale {
+                sentence: sentence(),
+                reason,
+            },
+            Stop::Secret(key, reason) => ApplyError::Secret {
+                sentence: sentence(),
+                key,
+                reason,
+            },
         })
     }
 
@@ -182,19 +210,27 @@ impl Applier {
                 target.name, lxd.leftovers
             ))),
             LxdReport::Running(_) => Ok(()),
-            LxdReport::NotInstalled | LxdReport::NotRunning { .. } => {
-                Err(Stop::Stale(format!("LXD does not answer on {}", target.name)))
-            }
+            LxdReport::NotInstalled | LxdReport::NotRunning { .. } => Err(Stop::Stale(format!(
+                "LXD does not answer on {}",
+                target.name
+            ))),
         }
     }
 
     async fn act(&self, action: &Action) -> Result<(), Stop> {
         match action {
             Action::Bootstrap { target } => {
-                let request = BootstrapLxd { name: target.name.clone(), address: target.address };
+                let request = BootstrapLxd {
+                    name: target.name.clone(),
+                    address: target.address,
+                };
                 Ok(self.hosts.host(target).bootstrap_lxd(request).await?)
             }
-            Action::Join { target, member_config, leftovers } => {
+            Action::Join {
+                target,
+                member_config,
+                leftovers,
+            } => {
                 let certificate = self.lxd.server().await?.value.environment.certificate;
                 let token = self.lxd.join_token(&target.name).await?;
                 let request = JoinLxd {
@@ -218,13 +254,21 @@ impl Applier {
                 Ok(self.lxd.patch_server(&config, target.as_deref()).await?)
             }
             Action::CreateGroup { name } => {
-                let group = Group { name: name.clone(), ..Group::default() };
+                let group = Group {
+                    name: name.clone(),
+                    ..Group::default()
+                };
                 match self.lxd.create_group(&group).await {
                     Ok(()) | Err(LxdError::Conflict { .. }) => Ok(()),
                     Err(e) => Err(e.into()),
                 }
             }
-            Action::PutMember { seen, etag, wanted, config } => {
+            Action::PutMember {
+                seen,
+                etag,
+                wanted,
+                config,
+            } => {
                 let now = self.lxd.member(&seen.server_name).await?;
                 let mut before = now.value;
                 // What the service itself moves is no reason to plan again.
@@ -239,11 +283,19 @@ impl Applier {
                     config: resolve(config).await?,
                     groups: wanted.groups.clone(),
                 };
-                Ok(self.lxd.put_member(&seen.server_name, &put, etag.as_deref()).await?)
+                Ok(self
+                    .lxd
+                    .put_member(&seen.server_name, &put, etag.as_deref())
+                    .await?)
             }
             Action::Evacuate { name } => Ok(self.lxd.evacuate(name).await?),
             Action::Restore { name } => Ok(self.lxd.restore(name).await?),
-            Action::DefinePool { name, driver, member, config } => {
+            Action::DefinePool {
+                name,
+                driver,
+                member,
+                config,
+            } => {
                 let pool = PoolCreate {
                     name: name.clone(),
                     driver: driver.clone(),
@@ -252,7 +304,12 @@ impl Applier {
                 };
                 Ok(self.lxd.create_pool(&pool, Some(member)).await?)
             }
-            Action::CreatePool { name, driver, description, config } => {
+            Action::CreatePool {
+                name,
+                driver,
+                description,
+                config,
+            } => {
                 let pool = PoolCreate {
                     name: name.clone(),
                     driver: driver.clone(),
@@ -261,7 +318,13 @@ impl Applier {
                 };
                 Ok(self.lxd.create_pool(&pool, None).await?)
             }
-            Action::PutPool { seen, etag, target, description, config } => {
+            Action::PutPool {
+                seen,
+                etag,
+                target,
+                description,
+                config,
+            } => {
                 let target = target.as_deref();
                 let etag = match etag {
                     Some(etag) => Some(etag.clone()),
@@ -273,23 +336,41 @@ impl Applier {
                     }
                 };
                 let put = object(description, config).await?;
-                Ok(self.lxd.put_pool(&seen.name, &put, etag.as_deref(), target).await?)
+                Ok(self
+                    .lxd
+                    .put_pool(&seen.name, &put, etag.as_deref(), target)
+                    .await?)
             }
             Action::DeletePool { name } => {
                 let now = self.lxd.pool(name, None).await?;
                 unused(&now.value.used_by)?;
                 Ok(self.lxd.delete_pool(name).await?)
             }
-            Action::DefineNetwork { project, name, network_type, member, config } => {
+            Action::DefineNetwork {
+                project,
+                name,
+                network_type,
+                member,
+                config,
+            } => {
                 let network = NetworkCreate {
                     name: name.clone(),
                     network_type: network_type.clone(),
                     description: String::new(),
                     config: resolve(config).await?,
                 };
-                Ok(self.lxd.create_network(project, &network, Some(member)).await?)
+                Ok(self
+                    .lxd
+                    .create_network(project, &network, Some(member))
+                    .await?)
             }
-            Action::CreateNetwork { project, name, network_type, description, config } => {
+            Action::CreateNetwork {
+                project,
+                name,
+                network_type,
+                description,
+                config,
+            } => {
                 let network = NetworkCreate {
                     name: name.clone(),
                     network_type: network_type.clone(),
@@ -298,7 +379,14 @@ impl Applier {
                 };
                 Ok(self.lxd.create_network(project, &network, None).await?)
             }
-            Action::PutNetwork { project, seen, etag, target, description, config } => {
+            Action::PutNetwork {
+                project,
+                seen,
+                etag,
+                target,
+                description,
+                config,
+            } => {
                 let target = target.as_deref();
                 let etag = match etag {
                     Some(etag) => Some(etag.clone()),
@@ -311,14 +399,21 @@ impl Applier {
                 };
                 let put = object(description, config).await?;
                 let name = &seen.name;
-                Ok(self.lxd.put_network(project, name, &put, etag.as_deref(), target).await?)
+                Ok(self
+                    .lxd
+                    .put_network(project, name, &put, etag.as_deref(), target)
+                    .await?)
             }
             Action::DeleteNetwork { project, name } => {
                 let now = self.lxd.network(project, name, None).await?;
                 unused(&now.value.used_by)?;
                 Ok(self.lxd.delete_network(project, name).await?)
             }
-            Action::CreateProject { name, description, config } => {
+            Action::CreateProject {
+                name,
+                description,
+                config,
+            } => {
                 let project = ProjectCreate {
                     name: name.clone(),
                     description: description.clone(),
@@ -326,7 +421,12 @@ impl Applier {
                 };
                 Ok(self.lxd.create_project(&project).await?)
             }
-            Action::PutProject { seen, etag, description, config } => {
+            Action::PutProject {
+                seen,
+                etag,
+                description,
+                config,
+            } => {
                 let etag = match etag {
                     Some(etag) => Some(etag.clone()),
                     None => {
@@ -337,10 +437,19 @@ impl Applier {
                     }
                 };
                 let put = object(description, config).await?;
-                Ok(self.lxd.put_project(&seen.name, &put, etag.as_deref()).await?)
+                Ok(self
+                    .lxd
+                    .put_project(&seen.name, &put, etag.as_deref())
+                    .await?)
             }
             Action::DeleteProject { name } => Ok(self.lxd.delete_project(name).await?),
-            Action::CreateProfile { project, name, description, config, devices } => {
+            Action::CreateProfile {
+                project,
+                name,
+                description,
+                config,
+                devices,
+            } => {
                 let profile = Profile {
                     name: name.clone(),
                     description: description.clone(),
@@ -350,7 +459,14 @@ impl Applier {
                 };
                 Ok(self.lxd.create_profile(project, &profile).await?)
             }
-            Action::PutProfile { project, seen, etag, description, config, devices } => {
+            Action::PutProfile {
+                project,
+                seen,
+                etag,
+                description,
+                config,
+                devices,
+            } => {
                 let etag = match etag {
                     Some(etag) => Some(etag.clone()),
                     None => {
@@ -366,7 +482,10 @@ impl Applier {
                     config: resolve(config).await?,
                     devices: resolve_devices(devices).await?,
                 };
-                Ok(self.lxd.put_profile(project, &seen.name, &put, etag.as_deref()).await?)
+                Ok(self
+                    .lxd
+                    .put_profile(project, &seen.name, &put, etag.as_deref())
+                    .await?)
             }
             Action::DeleteProfile { project, name } => {
                 let now = self.lxd.profile(project, name).await?;
@@ -403,7 +522,10 @@ fn unused(used_by: &[String]) -> Result<(), Stop> {
 }
 
 async fn object(description: &str, config: &Values) -> Result<ObjectPut, Stop> {
-    Ok(ObjectPut { description: description.to_owned(), config: resolve(config).await? })
+    Ok(ObjectPut {
+        description: description.to_owned(),
+        config: resolve(config).await?,
+    })
 }
 
 async fn resolve_devices(

@@ -38,8 +38,12 @@ impl Breaker {
         let mut fought = Vec::new();
         let mut next = None;
         for path in paths {
-            let Some(field) = self.fields.get_mut(&(object.clone(), path.clone())) else { continue };
-            let Some(last) = field.reverts.back().copied() else { continue };
+            let Some(field) = self.fields.get_mut(&(object.clone(), path.clone())) else {
+                continue;
+            };
+            let Some(last) = field.reverts.back().copied() else {
+                continue;
+            };
             if field.tripped && age(now, last) >= QUIET {
                 *field = Field::default();
                 continue;
@@ -56,9 +60,16 @@ impl Breaker {
     pub fn reverted(&mut self, object: &ObjectRef, paths: &[String], now: Timestamp) -> bool {
         let mut tripped = false;
         for path in paths {
-            let field = self.fields.entry((object.clone(), path.clone())).or_default();
+            let field = self
+                .fields
+                .entry((object.clone(), path.clone()))
+                .or_default();
             field.reverts.push_back(now);
-            while field.reverts.front().is_some_and(|at| age(now, *at) > WINDOW) {
+            while field
+                .reverts
+                .front()
+                .is_some_and(|at| age(now, *at) > WINDOW)
+            {
                 field.reverts.pop_front();
             }
             if field.reverts.len() > REVERTS && !field.tripped {
@@ -87,17 +98,28 @@ mod tests {
         let mut breaker = Breaker::default();
         let mut now = Timestamp::UNIX_EPOCH;
         for n in 0..11 {
-            assert_eq!(breaker.held(&object, &path, now), None, "revert {n} goes at once");
+            assert_eq!(
+                breaker.held(&object, &path, now),
+                None,
+                "revert {n} goes at once"
+            );
             assert_eq!(breaker.reverted(&object, &path, now), n == 10);
             now = after(now, Duration::from_secs(5));
         }
         let (fields, at) = breaker.held(&object, &path, now).expect("it is held now");
         assert_eq!(fields, path);
         assert_eq!(at, after(now, Duration::from_secs(55)));
-        assert_eq!(breaker.held(&object, &path, at), None, "once a minute it is reverted");
+        assert_eq!(
+            breaker.held(&object, &path, at),
+            None,
+            "once a minute it is reverted"
+        );
         breaker.reverted(&object, &path, at);
         let quiet = after(at, QUIET);
         assert_eq!(breaker.held(&object, &path, quiet), None);
-        assert!(!breaker.reverted(&object, &path, quiet), "it counts from nothing again");
+        assert!(
+            !breaker.reverted(&object, &path, quiet),
+            "it counts from nothing again"
+        );
     }
 }

@@ -19,7 +19,10 @@ impl Clock {
 
     /// A clock that shows `started` now.
     pub fn starting_at(started: Timestamp) -> Clock {
-        Clock { started, instant: Instant::now() }
+        Clock {
+            started,
+            instant: Instant::now(),
+        }
     }
 
     /// The time now.

@@ -1,8 +1,8 @@
 //! What is wanted: the accepted resources of all sources as one set.
 
+use crate::resources::accepted::Accepted;
 use crate::resources::kinds::{ClusterSpec, MemberSpec};
 use crate::resources::value::Mode;
-use crate::resources::accepted::Accepted;
 use crate::resources::{Diagnostic, Kind, ObjectRef, Resource, Spec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,23 +34,29 @@ impl Desired {
 
     /// The `Cluster`.
     pub fn cluster(&self) -> Option<(&ObjectRef, &ClusterSpec)> {
-        self.of_kind(Kind::Cluster).find_map(|(reference, resource)| match &resource.spec {
-            Spec::Cluster(spec) => Some((reference, spec)),
-            _ => None,
-        })
+        self.of_kind(Kind::Cluster)
+            .find_map(|(reference, resource)| match &resource.spec {
+                Spec::Cluster(spec) => Some((reference, spec)),
+                _ => None,
+            })
     }
 
     /// The members by name.
     pub fn members(&self) -> impl Iterator<Item = (&str, &MemberSpec)> {
-        self.of_kind(Kind::Member).filter_map(|(reference, resource)| match &resource.spec {
-            Spec::Member(spec) => Some((reference.name.as_str(), spec)),
-            _ => None,
-        })
+        self.of_kind(Kind::Member)
+            .filter_map(|(reference, resource)| match &resource.spec {
+                Spec::Member(spec) => Some((reference.name.as_str(), spec)),
+                _ => None,
+            })
     }
 
     /// One member.
     pub fn member(&self, name: &str) -> Option<&MemberSpec> {
-        match &self.resources.get(&ObjectRef::new(Kind::Member, name))?.spec {
+        match &self
+            .resources
+            .get(&ObjectRef::new(Kind::Member, name))?
+            .spec
+        {
             Spec::Member(spec) => Some(spec),
             _ => None,
         }
@@ -58,8 +64,14 @@ impl Desired {
 
     /// The resources of one kind, in the order of their names.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&ObjectRef, &Arc<Resource>)> {
-        let first = ObjectRef { kind, project: String::new(), name: String::new() };
-        self.resources.range(first..).take_while(move |(r, _)| r.kind == kind)
+        let first = ObjectRef {
+            kind,
+            project: String::new(),
+            name: String::new(),
+        };
+        self.resources
+            .range(first..)
+            .take_while(move |(r, _)| r.kind == kind)
     }
 
     /// How far the controller goes with an object.
@@ -77,12 +89,16 @@ impl Desired {
     /// The time between two full looks when nothing happens.
     pub fn interval(&self) -> Duration {
         const DEFAULT: Duration = Duration::from_secs(300);
-        self.cluster().and_then(|(_, c)| c.interval).map_or(DEFAULT, |span| span.0)
+        self.cluster()
+            .and_then(|(_, c)| c.interval)
+            .map_or(DEFAULT, |span| span.0)
     }
 
     /// How many deletions an hour may see.
     pub fn deletion_limit(&self) -> usize {
         const DEFAULT: u32 = 3;
-        self.cluster().and_then(|(_, c)| c.deletion_limit).unwrap_or(DEFAULT) as usize
+        self.cluster()
+            .and_then(|(_, c)| c.deletion_limit)
+            .unwrap_or(DEFAULT) as usize
     }
 }

@@ -54,7 +54,10 @@ impl History {
         message: String,
     ) {
         self.next += 1;
-        let last = self.events.iter().rposition(|e| e.object.as_ref() == object);
+        let last = self
+            .events
+            .iter()
+            .rposition(|e| e.object.as_ref() == object);
         if let Some(position) = last {
             let same = &self.events[position];
             if same.reason == reason && same.message == message {
@@ -83,6 +86,10 @@ impl History {
 
     /// The events after a number, oldest first.
     pub fn after(&self, number: u64) -> Vec<Event> {
-        self.events.iter().filter(|e| e.number > number).cloned().collect()
+        self.events
+            .iter()
+            .filter(|e| e.number > number)
+            .cloned()
+            .collect()
     }
 }

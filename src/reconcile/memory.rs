@@ -1,8 +1,8 @@
 //! What the controller must remember: it lives in LXD's database (see `store`).
 
+use crate::resources::ObjectRef;
 use crate::resources::accepted::Accepted;
 use crate::resources::value::Deletion;
-use crate::resources::ObjectRef;
 use crate::services::host::TrustStore;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

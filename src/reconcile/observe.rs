@@ -43,7 +43,9 @@ impl Needs {
                     needs.pools.insert(reference.name.clone());
                 }
                 Kind::Network | Kind::Uplink => {
-                    needs.networks.insert((reference.project.clone(), reference.name.clone()));
+                    needs
+                        .networks
+                        .insert((reference.project.clone(), reference.name.clone()));
                 }
                 Kind::Cluster | Kind::Disk | Kind::Project | Kind::Profile => {}
             }
@@ -74,11 +76,21 @@ impl Observer {
                 Seen::Known { .. } => String::new(),
             };
             return LxdWorld {
-                members: Seen::Unknown { reason: reason.clone() },
-                groups: Seen::Unknown { reason: reason.clone() },
-                pools: Seen::Unknown { reason: reason.clone() },
-                networks: Seen::Unknown { reason: reason.clone() },
-                projects: Seen::Unknown { reason: reason.clone() },
+                members: Seen::Unknown {
+                    reason: reason.clone(),
+                },
+                groups: Seen::Unknown {
+                    reason: reason.clone(),
+                },
+                pools: Seen::Unknown {
+                    reason: reason.clone(),
+                },
+                networks: Seen::Unknown {
+                    reason: reason.clone(),
+                },
+                projects: Seen::Unknown {
+                    reason: reason.clone(),
+                },
                 profiles: Seen::Unknown { reason },
                 server,
                 member_config: BTreeMap::new(),
@@ -121,12 +133,23 @@ impl Observer {
     ) -> Seen<BTreeMap<String, Versioned<crate::services::lxd::types::Member>>> {
         let at = self.clock.now();
         if !clustered {
-            return Seen::Known { value: BTreeMap::new(), at };
+            return Seen::Known {
+                value: BTreeMap::new(),
+                at,
+            };
         }
         let list = self.lxd.members().await.map(|members| {
             members
                 .into_iter()
-                .map(|m| (m.server_name.clone(), Versioned { value: m, etag: None }))
+                .map(|m| {
+                    (
+                        m.server_name.clone(),
+                        Versioned {
+                            value: m,
+                            etag: None,
+                        },
+                    )
+                })
                 .collect()
         });
         Seen::from_result(list, at)
@@ -138,17 +161,28 @@ impl Observer {
     ) -> Seen<BTreeMap<String, crate::services::lxd::types::Group>> {
         let at = self.clock.now();
         if !clustered {
-            return Seen::Known { value: BTreeMap::new(), at };
+            return Seen::Known {
+                value: BTreeMap::new(),
+                at,
+            };
         }
         let list = self.lxd.groups().await;
-        Seen::from_result(list.map(|g| g.into_iter().map(|g| (g.name.clone(), g)).collect()), at)
+        Seen::from_result(
+            list.map(|g| g.into_iter().map(|g| (g.name.clone(), g)).collect()),
+            at,
+        )
     }
 
     async fn pools(&self) -> Seen<BTreeMap<String, Spread<Pool>>> {
         let at = self.clock.now();
         let list = self.lxd.pools().await;
         Seen::from_result(
-            list.map(|pools| pools.into_iter().map(|p| (p.name.clone(), alone(p))).collect()),
+            list.map(|pools| {
+                pools
+                    .into_iter()
+                    .map(|p| (p.name.clone(), alone(p)))
+                    .collect()
+            }),
             at,
         )
     }
@@ -160,7 +194,15 @@ impl Observer {
         let list = self.lxd.projects().await.map(|projects| {
             projects
                 .into_iter()
-                .map(|p| (p.name.clone(), Versioned { value: p, etag: None }))
+                .map(|p| {
+                    (
+                        p.name.clone(),
+                        Versioned {
+                            value: p,
+                            etag: None,
+                        },
+                    )
+                })
                 .collect()
         });
         Seen::from_result(list, at)
@@ -173,7 +215,15 @@ impl Observer {
         let list = self.lxd.all_profiles().await.map(|profiles| {
             profiles
                 .into_iter()
-                .map(|(project, p)| ((project, p.name.clone()), Versioned { value: p, etag: None }))
+                .map(|(project, p)| {
+                    (
+                        (project, p.name.clone()),
+                        Versioned {
+                            value: p,
+                            etag: None,
+                        },
+                    )
+                })
                 .collect()
         });
         Seen::from_result(list, at)
@@ -187,22 +237,36 @@ impl Observer {
         let at = self.clock.now();
         let projects = match projects.get() {
             Ok(projects) => projects,
-            Err(why) => return Seen::Unknown { reason: why.to_owned() },
+            Err(why) => {
+                return Seen::Unknown {
+                    reason: why.to_owned(),
+                };
+            }
         };
         let mut all = BTreeMap::new();
         for (name, project) in projects {
             // LXD's answer for `default`, which has its own whatever its configuration says.
             let own = name == crate::resources::object::DEFAULT_PROJECT
-                || project.value.config.get("features.networks").is_some_and(|v| v == "true");
+                || project
+                    .value
+                    .config
+                    .get("features.networks")
+                    .is_some_and(|v| v == "true");
             if !own {
                 continue;
             }
             match self.lxd.networks(name).await {
                 Ok(networks) => all.extend(
-                    networks.into_iter().map(|n| ((name.clone(), n.name.clone()), alone(n))),
+                    networks
+                        .into_iter()
+                        .map(|n| ((name.clone(), n.name.clone()), alone(n))),
                 ),
                 Err(LxdError::NotFound { .. }) => {}
-                Err(e) => return Seen::Unknown { reason: e.to_string() },
+                Err(e) => {
+                    return Seen::Unknown {
+                        reason: e.to_string(),
+                    };
+                }
             }
         }
         Seen::Known { value: all, at }
@@ -221,15 +285,15 @@ impl Observer {
                     .collect()
             })
             .unwrap_or_default();
-        let own = needs.member_config.iter().filter(|m| names.contains(m)).cloned();
-        world.member_config = stream::iter(own)
-            .map(|member| async move {
-                let seen = self.member_config(&member).await;
-                (member, seen)
-            })
-            .buffer_unordered(TOGETHER)
-            .collect()
-            .await;
+        let own = needs
+            .member_config
+            .iter()
+            .filter(|member| names.contains(*member));
+        let reads = own.map(|member| async move {
+            let seen = self.member_config(member).await;
+            (member.clone(), seen)
+        });
+        world.member_config = together(reads.collect()).await;
         if let Some(pools) = world.pools.known_mut() {
             for (name, pool) in pools.iter_mut() {
                 if needs.pools.contains(name) && pool.whole.value.status == "Created" {
@@ -249,21 +313,21 @@ impl Observer {
     async fn member_config(&self, member: &str) -> Seen<BTreeMap<String, String>> {
         let at = self.clock.now();
         Seen::from_result(
-            self.lxd.server_of(member).await.map(|s| s.value.config_text()),
+            self.lxd
+                .server_of(member)
+                .await
+                .map(|s| s.value.config_text()),
             at,
         )
     }
 
     async fn pool_parts(&self, name: &str, members: &[String]) -> BTreeMap<String, Seen<Pool>> {
-        stream::iter(members.to_vec())
-            .map(|member| async move {
-                let at = self.clock.now();
-                let part = self.lxd.pool(name, Some(&member)).await.map(|p| p.value);
-                (member, Seen::from_result(part, at))
-            })
-            .buffer_unordered(TOGETHER)
-            .collect()
-            .await
+        let reads = members.iter().map(|member| async move {
+            let at = self.clock.now();
+            let part = self.lxd.pool(name, Some(member)).await.map(|p| p.value);
+            (member.clone(), Seen::from_result(part, at))
+        });
+        together(reads.collect()).await
     }
 
     async fn network_parts(
@@ -272,15 +336,16 @@ impl Observer {
         name: &str,
         members: &[String],
     ) -> BTreeMap<String, Seen<Network>> {
-        stream::iter(members.to_vec())
-            .map(|member| async move {
-                let at = self.clock.now();
-                let part = self.lxd.network(project, name, Some(&member)).await.map(|n| n.value);
-                (member, Seen::from_result(part, at))
-            })
-            .buffer_unordered(TOGETHER)
-            .collect()
-            .await
+        let reads = members.iter().map(|member| async move {
+            let at = self.clock.now();
+            let part = self
+                .lxd
+                .network(project, name, Some(member))
+                .await
+                .map(|n| n.value);
+            (member.clone(), Seen::from_result(part, at))
+        });
+        together(reads.collect()).await
     }
 
     /// Reads one object again.
@@ -298,7 +363,12 @@ impl Observer {
                     _ => None,
                 };
                 let groups = self.groups(true).await;
-                Look::Member { name: name.clone(), member: Seen::from_result(member, at), own, groups }
+                Look::Member {
+                    name: name.clone(),
+                    member: Seen::from_result(member, at),
+                    own,
+                    groups,
+                }
             }
             Kind::Disk => Look::Nothing,
             Kind::StoragePool => {
@@ -310,7 +380,12 @@ impl Observer {
                     }
                     _ => BTreeMap::new(),
                 };
-                let pool = pool.map(|p| p.map(|whole| Spread { whole, members: parts }));
+                let pool = pool.map(|p| {
+                    p.map(|whole| Spread {
+                        whole,
+                        members: parts,
+                    })
+                });
                 Look::Pool(name.clone(), Seen::from_result(pool, at))
             }
             Kind::Network | Kind::Uplink => {
@@ -323,7 +398,12 @@ impl Observer {
                     }
                     _ => BTreeMap::new(),
                 };
-                let network = network.map(|n| n.map(|whole| Spread { whole, members: parts }));
+                let network = network.map(|n| {
+                    n.map(|whole| Spread {
+                        whole,
+                        members: parts,
+                    })
+                });
                 Look::Network(key, Seen::from_result(network, at))
             }
             Kind::Project => {
@@ -334,7 +414,10 @@ impl Observer {
             Kind::Profile => {
                 let at = self.clock.now();
                 let profile = missing_is_none(self.lxd.profile(project, name).await);
-                Look::Profile((project.clone(), name.clone()), Seen::from_result(profile, at))
+                Look::Profile(
+                    (project.clone(), name.clone()),
+                    Seen::from_result(profile, at),
+                )
             }
         }
     }
@@ -361,9 +444,15 @@ pub enum Look {
     /// A network, if it is there.
     Network((String, String), Seen<Option<Spread<Network>>>),
     /// A project, if it is there.
-    Project(String, Seen<Option<Versioned<crate::services::lxd::types::Project>>>),
+    Project(
+        String,
+        Seen<Option<Versioned<crate::services::lxd::types::Project>>>,
+    ),
     /// A profile, if it is there.
-    Profile((String, String), Seen<Option<Versioned<crate::services::lxd::types::Profile>>>),
+    Profile(
+        (String, String),
+        Seen<Option<Versioned<crate::services::lxd::types::Profile>>>,
+    ),
     /// There is nothing to read for this kind.
     Nothing,
 }
@@ -374,7 +463,12 @@ pub fn absorb(world: &mut World, look: Look) {
     let lxd = &mut world.lxd;
     match look {
         Look::Server(server) => lxd.server = server,
-        Look::Member { name, member, own, groups } => {
+        Look::Member {
+            name,
+            member,
+            own,
+            groups,
+        } => {
             one(&mut lxd.members, name.clone(), member);
             if let Some(own) = own {
                 lxd.member_config.insert(name, own);
@@ -402,8 +496,19 @@ fn one<K: Ord, V>(list: &mut Seen<BTreeMap<K, V>>, key: K, value: Seen<Option<V>
     }
 }
 
+/// Runs reads side by side, a few at once.
+async fn together<T>(reads: Vec<impl Future<Output = (String, T)>>) -> BTreeMap<String, T> {
+    stream::iter(reads)
+        .buffer_unordered(TOGETHER)
+        .collect()
+        .await
+}
+
 fn alone<T>(value: T) -> Spread<T> {
-    Spread { whole: Versioned { value, etag: None }, members: BTreeMap::new() }
+    Spread {
+        whole: Versioned { value, etag: None },
+        members: BTreeMap::new(),
+    }
 }
 
 fn missing_is_none<T>(result: Result<T, LxdError>) -> Result<Option<T>, LxdError> {
@@ -424,6 +529,11 @@ fn view(server: Server) -> ServerView {
         name: server.environment.server_name,
         certificate: server.environment.certificate,
         config,
-        drivers: server.environment.storage_supported_drivers.into_iter().map(|d| d.name).collect(),
+        drivers: server
+            .environment
+            .storage_supported_drivers
+            .into_iter()
+            .map(|d| d.name)
+            .collect(),
     }
 }

@@ -23,12 +23,16 @@ pub struct Action {
 impl Action {
     /// Look again after this time, even when nothing happens.
     pub fn requeue(duration: Duration) -> Action {
-        Action { requeue_after: Some(duration) }
+        Action {
+            requeue_after: Some(duration),
+        }
     }
 
     /// Look again when something happens.
     pub fn await_change() -> Action {
-        Action { requeue_after: None }
+        Action {
+            requeue_after: None,
+        }
     }
 
     /// After which time to look again.
@@ -201,10 +205,16 @@ mod tests {
         assert_eq!(queue.len(), 1);
         assert_eq!(next(&mut queue).await, object("a"));
         let waited = start.elapsed();
-        assert!(waited >= Duration::from_secs(2) && waited < Duration::from_secs(3), "{waited:?}");
+        assert!(
+            waited >= Duration::from_secs(2) && waited < Duration::from_secs(3),
+            "{waited:?}"
+        );
         queue.done(&object("a"));
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert!(nothing_due(&mut queue).await, "the later requests were the same one");
+        assert!(
+            nothing_due(&mut queue).await,
+            "the later requests were the same one"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -218,7 +228,11 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(nothing_due(&mut queue).await, "it runs still");
         queue.done(&object("a"));
-        assert_eq!(next(&mut queue).await, object("a"), "what came meanwhile is not lost");
+        assert_eq!(
+            next(&mut queue).await,
+            object("a"),
+            "what came meanwhile is not lost"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,7 +49,12 @@ pub enum Deletions {
 /// Counts the deletions of the last hour and those that are due against the limit.
 pub fn deletions(view: &View<'_>) -> Deletions {
     let limit = view.desired.deletion_limit();
-    let recent = view.memory.deletions.iter().filter(|at| age(view.now, **at) < WINDOW).count();
+    let recent = view
+        .memory
+        .deletions
+        .iter()
+        .filter(|at| age(view.now, **at) < WINDOW)
+        .count();
     let due = view
         .memory
         .inventory
@@ -64,7 +69,10 @@ pub fn deletions(view: &View<'_>) -> Deletions {
     if due + recent <= limit {
         return Deletions::Allowed;
     }
-    let cluster = view.desired.cluster().map_or("cluster", |(r, _)| r.name.as_str());
+    let cluster = view
+        .desired
+        .cluster()
+        .map_or("cluster", |(r, _)| r.name.as_str());
     let prefix = format!("Cluster/{cluster}/delete@");
     // An approval names how many deletions the operator saw, and covers the rest of those as
     // they are done, never more.
@@ -89,8 +97,11 @@ pub fn deletions(view: &View<'_>) -> Deletions {
 
 /// Names what uses an object, the first few of them.
 pub fn used_by(urls: &[String]) -> String {
-    let named: Vec<&str> =
-        urls.iter().take(NAMED).map(|u| u.strip_prefix("/1.0/").unwrap_or(u)).collect();
+    let named: Vec<&str> = urls
+        .iter()
+        .take(NAMED)
+        .map(|u| u.strip_prefix("/1.0/").unwrap_or(u))
+        .collect();
     match urls.len().saturating_sub(NAMED) {
         0 => named.join(", "),
         more => format!("{} and {more} more", named.join(", ")),

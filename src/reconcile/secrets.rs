@@ -55,14 +55,19 @@ pub async fn look(specs: impl IntoIterator<Item = &Spec>, key: &[u8], at: Timest
     for spec in specs {
         for config in configs(spec) {
             references.extend(
-                config.values().filter(|v| !matches!(v, ConfigValue::Plain(_))).cloned(),
+                config
+                    .values()
+                    .filter(|v| !matches!(v, ConfigValue::Plain(_)))
+                    .cloned(),
             );
         }
     }
     let mut secrets = Secrets::default();
     for reference in references {
         let hash = read(&reference).await.map(|text| keyed_hash(key, &text));
-        secrets.hashes.insert(reference, Seen::from_result(hash, at));
+        secrets
+            .hashes
+            .insert(reference, Seen::from_result(hash, at));
     }
     secrets
 }
@@ -79,11 +84,15 @@ fn configs(spec: &Spec) -> Vec<&Config> {
         Spec::Member(s) => vec![&s.config],
         Spec::Disk(_) => Vec::new(),
         Spec::Uplink(s) => vec![&s.config],
-        Spec::StoragePool(s) => {
-            std::iter::once(&s.config).chain(s.members.values().map(|m| &m.config)).collect()
-        }
+        Spec::StoragePool(s) => std::iter::once(&s.config)
+            .chain(s.members.values().map(|m| &m.config))
+            .collect(),
         Spec::Project(s) => vec![&s.config],
-        Spec::Network(s) => std::iter::once(&s.config).chain(s.members.values()).collect(),
-        Spec::Profile(s) => std::iter::once(&s.config).chain(s.devices.values()).collect(),
+        Spec::Network(s) => std::iter::once(&s.config)
+            .chain(s.members.values())
+            .collect(),
+        Spec::Profile(s) => std::iter::once(&s.config)
+            .chain(s.devices.values())
+            .collect(),
     }
 }

@@ -80,7 +80,8 @@ impl ObjectStatus {
 
     /// Whether it is as wanted.
     pub fn ready(&self) -> bool {
-        self.condition(ConditionType::Ready).is_some_and(|c| c.status)
+        self.condition(ConditionType::Ready)
+            .is_some_and(|c| c.status)
     }
 
     /// The word a table shows.
@@ -147,7 +148,11 @@ pub fn make(inputs: &Inputs<'_>, before: Option<&ObjectStatus>) -> ObjectStatus 
         add(ConditionType::Orphaned, true, reasons::ORPHANED, message);
     } else if !ready {
         let stalled = !plan.refused.is_empty();
-        let kind = if stalled { ConditionType::Stalled } else { ConditionType::Reconciling };
+        let kind = if stalled {
+            ConditionType::Stalled
+        } else {
+            ConditionType::Reconciling
+        };
         add(kind, true, &reason, message);
     }
     ObjectStatus {
@@ -169,7 +174,10 @@ fn summary(inputs: &Inputs<'_>, waiting_on: &[Waiting]) -> (bool, String, String
     let plan = inputs.plan;
     let not = |reason: &str, message: String| (false, reason.to_owned(), message);
     if inputs.mode == Mode::Suspended {
-        return not(reasons::SUSPENDED, "it is suspended: nothing is looked at or written".into());
+        return not(
+            reasons::SUSPENDED,
+            "it is suspended: nothing is looked at or written".into(),
+        );
     }
     if let Some(refused) = plan.refused.first() {
         return not(&refused.reason, refused.message.clone());
@@ -191,11 +199,21 @@ fn summary(inputs: &Inputs<'_>, waiting_on: &[Waiting]) -> (bool, String, String
     }
     if !plan.settled() {
         if inputs.mode == Mode::Report && plan.steps.is_empty() {
-            let message = format!("{} fields differ; mode Report writes nothing", plan.changes.len());
+            let message = format!(
+                "{} fields differ; mode Report writes nothing",
+                plan.changes.len()
+            );
             return not(reasons::REPORT_ONLY, message);
         }
-        let doing = plan.steps.first().map_or("work goes on", |s| s.sentence.as_str());
+        let doing = plan
+            .steps
+            .first()
+            .map_or("work goes on", |s| s.sentence.as_str());
         return not(reasons::PROGRESSING, doing.to_owned());
     }
-    (true, reasons::READY.to_owned(), "it is as written".to_owned())
+    (
+        true,
+        reasons::READY.to_owned(),
+        "it is as written".to_owned(),
+    )
 }

@@ -90,7 +90,10 @@ impl Store {
         match self.lxd.project(PROJECT).await {
             Ok(project) => decode(project.value, project.etag).map(Some),
             Err(LxdError::NotFound { .. }) => Ok(None),
-            Err(cause) => Err(StoreError::Lxd { what: "read", cause }),
+            Err(cause) => Err(StoreError::Lxd {
+                what: "read",
+                cause,
+            }),
         }
     }
 
@@ -101,11 +104,18 @@ impl Store {
     pub async fn lease(&self) -> Result<Option<Lease>, StoreError> {
         match self.lxd.project(PROJECT).await {
             Ok(project) => {
-                let text = project.value.config.get(&format!("{PREFIX}lease.0")).cloned();
+                let text = project
+                    .value
+                    .config
+                    .get(&format!("{PREFIX}lease.0"))
+                    .cloned();
                 Ok(Some(section("lease", text)?.unwrap_or_default()))
             }
             Err(LxdError::NotFound { .. }) => Ok(None),
-            Err(cause) => Err(StoreError::Lxd { what: "read", cause }),
+            Err(cause) => Err(StoreError::Lxd {
+                what: "read",
+                cause,
+            }),
         }
     }
 
@@ -130,11 +140,18 @@ impl Store {
         match self.lxd.create_project(&project).await {
             // Somebody else was faster: what it wrote is read and judged.
             Ok(()) | Err(LxdError::Conflict { .. }) => {}
-            Err(cause) => return Err(StoreError::Lxd { what: "made", cause }),
+            Err(cause) => {
+                return Err(StoreError::Lxd {
+                    what: "made",
+                    cause,
+                });
+            }
         }
         self.read().await?.ok_or(StoreError::Lxd {
             what: "read",
-            cause: LxdError::NotFound { message: "it was deleted just after it was made".into() },
+            cause: LxdError::NotFound {
+                message: "it was deleted just after it was made".into(),
+            },
         })
     }
 
@@ -145,9 +162,18 @@ impl Store {
     pub async fn write(&self, before: &Read, memory: &Memory) -> Result<Read, StoreError> {
         let mut config = before.others.clone();
         config.extend(encode(memory));
-        let put = ObjectPut { description: before.description.clone(), config };
-        let written = |cause| StoreError::Lxd { what: "written", cause };
-        self.lxd.put_project(PROJECT, &put, before.etag.as_deref()).await.map_err(written)?;
+        let put = ObjectPut {
+            description: before.description.clone(),
+            config,
+        };
+        let written = |cause| StoreError::Lxd {
+            what: "written",
+            cause,
+        };
+        self.lxd
+            .put_project(PROJECT, &put, before.etag.as_deref())
+            .await
+            .map_err(written)?;
         let Some(after) = self.read().await? else {
             let message = "it was deleted just after it was written".to_owned();
             return Err(written(LxdError::NotFound { message }));
@@ -218,17 +244,26 @@ fn decode(project: Project, etag: Option<String>) -> Result<Read, StoreError> {
         }
     }
     let text = |section: &str| -> Option<String> {
-        sections.get(section).map(|chunks| chunks.values().map(String::as_str).collect())
+        sections
+            .get(section)
+            .map(|chunks| chunks.values().map(String::as_str).collect())
     };
     let mut memory: Memory = section("decisions", text("decisions"))?.unwrap_or_default();
     if memory.schema > SCHEMA {
-        return Err(StoreError::NewerSchema { found: memory.schema });
+        return Err(StoreError::NewerSchema {
+            found: memory.schema,
+        });
     }
     memory.lease = section("lease", text("lease"))?.unwrap_or_default();
     memory.accepted = section("sources", text("sources"))?.unwrap_or_default();
     memory.inventory = section("inventory", text("inventory"))?.unwrap_or_default();
     memory.trust = section("trust", text("trust"))?.unwrap_or_default();
-    Ok(Read { memory, etag, others, description: project.description })
+    Ok(Read {
+        memory,
+        etag,
+        others,
+        description: project.description,
+    })
 }
 
 fn section<T: DeserializeOwned>(name: &str, text: Option<String>) -> Result<Option<T>, StoreError> {
@@ -249,7 +284,13 @@ mod tests {
     use crate::resources::{Kind, ObjectRef};
 
     fn memory(objects: usize) -> Memory {
-        let mut memory = Memory { lease: Lease { epoch: 3, holder: "micro01".into() }, ..Memory::default() };
+        let mut memory = Memory {
+            lease: Lease {
+                epoch: 3,
+                holder: "micro01".into(),
+            },
+            ..Memory::default()
+        };
         for n in 0..objects {
             let entry = Entry {
                 ownership: Ownership::Created,
@@ -259,7 +300,9 @@ mod tests {
                 secrets: BTreeMap::new(),
                 deletion: Deletion::Delete,
             };
-            memory.inventory.insert(ObjectRef::new(Kind::Profile, format!("p{n}")), entry);
+            memory
+                .inventory
+                .insert(ObjectRef::new(Kind::Profile, format!("p{n}")), entry);
         }
         memory
     }
@@ -268,7 +311,11 @@ mod tests {
         let mut config = encode(memory);
         config.insert("features.images".into(), "false".into());
         config.insert("user.microcloud.note".into(), "somebody's".into());
-        Project { name: PROJECT.into(), config, ..Project::default() }
+        Project {
+            name: PROJECT.into(),
+            config,
+            ..Project::default()
+        }
     }
 
     #[test]
@@ -286,9 +333,20 @@ mod tests {
     #[test]
     fn damage_and_newer_schemas_are_told() {
         let mut damaged = project(&memory(1));
-        damaged.config.insert("user.microcloud.inventory.0".into(), "{".into());
-        assert!(matches!(decode(damaged, None), Err(StoreError::Damaged { .. })));
-        let newer = project(&Memory { schema: SCHEMA + 1, ..memory(0) });
-        assert!(matches!(decode(newer, None), Err(StoreError::NewerSchema { found: 2 })));
+        damaged
+            .config
+            .insert("user.microcloud.inventory.0".into(), "{".into());
+        assert!(matches!(
+            decode(damaged, None),
+            Err(StoreError::Damaged { .. })
+        ));
+        let newer = project(&Memory {
+            schema: SCHEMA + 1,
+            ..memory(0)
+        });
+        assert!(matches!(
+            decode(newer, None),
+            Err(StoreError::NewerSchema { found: 2 })
+        ));
     }
 }

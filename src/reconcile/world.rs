@@ -27,14 +27,18 @@ pub enum Seen<T> {
 impl<T> Seen<T> {
     /// A part that was not read yet.
     pub fn unread() -> Seen<T> {
-        Seen::Unknown { reason: "it was not read yet".to_owned() }
+        Seen::Unknown {
+            reason: "it was not read yet".to_owned(),
+        }
     }
 
     /// A part that was read at `at`, or the reason why it was not.
     pub fn from_result<E: std::fmt::Display>(result: Result<T, E>, at: Timestamp) -> Seen<T> {
         match result {
             Ok(value) => Seen::Known { value, at },
-            Err(e) => Seen::Unknown { reason: e.to_string() },
+            Err(e) => Seen::Unknown {
+                reason: e.to_string(),
+            },
         }
     }
 
@@ -136,7 +140,9 @@ impl LxdWorld {
 
     /// Whether the server has an API extension; `false` while it is not known.
     pub fn has(&self, extension: &str) -> bool {
-        self.server.known().is_some_and(|s| s.extensions.contains(extension))
+        self.server
+            .known()
+            .is_some_and(|s| s.extensions.contains(extension))
     }
 }
 

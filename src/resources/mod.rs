@@ -5,6 +5,7 @@ mod check;
 pub mod decode;
 pub mod diagnostic;
 pub mod directory;
+pub mod disk_filter;
 pub mod draft;
 pub mod files;
 pub mod kinds;

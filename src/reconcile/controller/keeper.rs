@@ -41,7 +41,11 @@ pub(super) async fn run(inner: Arc<Inner>) {
         loop {
             let (version, memory, stored) = {
                 let state = inner.state();
-                (state.memory_version, state.memory.clone(), state.stored.clone())
+                (
+                    state.memory_version,
+                    state.memory.clone(),
+                    state.stored.clone(),
+                )
             };
             if version == inner.flushed.borrow().version {
                 break;
@@ -63,7 +67,10 @@ pub(super) async fn run(inner: Arc<Inner>) {
                     state.lease_confirmed = Some(inner.clock.now());
                     state.counters.memory_writes += 1;
                     drop(state);
-                    inner.flushed.send_replace(Flushed { version, error: None });
+                    inner.flushed.send_replace(Flushed {
+                        version,
+                        error: None,
+                    });
                 }
                 Err(StoreError::Taken { holder, .. }) => {
                     inner.end(Ended::Superseded(holder));
@@ -73,8 +80,16 @@ pub(super) async fn run(inner: Arc<Inner>) {
                     failures += 1;
                     let message = error.to_string();
                     let now = inner.clock.now();
-                    inner.state().tell(now, None, Severity::Warning, "MemoryNotWritten", message.clone());
-                    inner.flushed.send_modify(|f| f.error = Some((failures, message)));
+                    inner.state().tell(
+                        now,
+                        None,
+                        Severity::Warning,
+                        "MemoryNotWritten",
+                        message.clone(),
+                    );
+                    inner
+                        .flushed
+                        .send_modify(|f| f.error = Some((failures, message)));
                     if changed(&error) && !reread(&inner).await {
                         return;
                     }
@@ -91,7 +106,10 @@ pub(super) async fn run(inner: Arc<Inner>) {
 fn changed(error: &StoreError) -> bool {
     matches!(
         error,
-        StoreError::Lxd { cause: LxdError::Changed { .. } | LxdError::NotFound { .. }, .. }
+        StoreError::Lxd {
+            cause: LxdError::Changed { .. } | LxdError::NotFound { .. },
+            ..
+        }
     )
 }
 
@@ -149,7 +167,11 @@ impl Inner {
         let now = self.clock.now();
         let (confirmed, ours, stored) = {
             let state = self.state();
-            (state.lease_confirmed, state.memory.lease.clone(), state.stored.is_some())
+            (
+                state.lease_confirmed,
+                state.memory.lease.clone(),
+                state.stored.is_some(),
+            )
         };
         let fresh = |at: Timestamp| crate::reconcile::clock::age(now, at) < LEASE_TRUSTED;
         if !stored || (!always && confirmed.is_some_and(fresh)) {
@@ -162,7 +184,10 @@ impl Inner {
             }
             Ok(Some(lease)) => {
                 self.end(Ended::Superseded(lease.holder.clone()));
-                Err(format!("{} controls since epoch {}", lease.holder, lease.epoch))
+                Err(format!(
+                    "{} controls since epoch {}",
+                    lease.holder, lease.epoch
+                ))
             }
             Ok(None) => Err("the controller's memory is gone from LXD".to_owned()),
             Err(e) => Err(e.to_string()),

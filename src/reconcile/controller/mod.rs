@@ -150,10 +150,17 @@ impl Controller {
     pub fn start(config: Config) -> Controller {
         let (wakes, wake_requests) = mpsc::unbounded_channel();
         let (looks, look_requests) = mpsc::unbounded_channel();
-        let memory = config.memory.as_ref().map(|r| r.memory.clone()).unwrap_or_else(|| Memory {
-            lease: super::memory::Lease { epoch: config.epoch, holder: config.member.clone() },
-            ..Memory::default()
-        });
+        let memory = config
+            .memory
+            .as_ref()
+            .map(|r| r.memory.clone())
+            .unwrap_or_else(|| Memory {
+                lease: super::memory::Lease {
+                    epoch: config.epoch,
+                    holder: config.member.clone(),
+                },
+                ..Memory::default()
+            });
         let desired = Arc::new(Desired::of(&memory.accepted));
         let state = State {
             needs: Needs::of(&desired),
@@ -266,7 +273,12 @@ impl Inner {
 
 impl State {
     fn view(&self, now: jiff::Timestamp) -> View<'_> {
-        View { now, desired: &self.desired, world: &self.world, memory: &self.memory }
+        View {
+            now,
+            desired: &self.desired,
+            world: &self.world,
+            memory: &self.memory,
+        }
     }
 
     /// Remembers what an object waits for, in place of what it waited for before.
@@ -282,7 +294,10 @@ impl State {
             }
         }
         for topic in &topics {
-            self.waiting.entry(topic.clone()).or_default().insert(object.clone());
+            self.waiting
+                .entry(topic.clone())
+                .or_default()
+                .insert(object.clone());
         }
         if !topics.is_empty() {
             self.topics.insert(object.clone(), topics);
@@ -305,8 +320,16 @@ impl State {
         message: String,
     ) {
         match severity {
-            Severity::Normal => tracing::info!(object = object.map(tracing::field::display), reason, "{message}"),
-            Severity::Warning => tracing::warn!(object = object.map(tracing::field::display), reason, "{message}"),
+            Severity::Normal => tracing::info!(
+                object = object.map(tracing::field::display),
+                reason,
+                "{message}"
+            ),
+            Severity::Warning => tracing::warn!(
+                object = object.map(tracing::field::display),
+                reason,
+                "{message}"
+            ),
         }
         self.history.add(at, object, severity, reason, message);
     }

@@ -145,7 +145,10 @@ impl StatusReport {
         self.synced
             && !self.objects.is_empty()
             && self.objects.iter().all(ObjectStatus::ready)
-            && self.sources.values().all(|s| s.broken.is_empty() && s.unreadable.is_none())
+            && self
+                .sources
+                .values()
+                .all(|s| s.broken.is_empty() && s.unreadable.is_none())
     }
 }
 
@@ -199,15 +202,22 @@ impl Controller {
         *self.inner.synced.borrow()
             && state.in_flight.is_empty()
             && state.desired.resources.keys().all(|o| {
-                state.statuses.get(o).is_some_and(|s| {
-                    s.ready() && state.settled.contains_key(o)
-                })
+                state
+                    .statuses
+                    .get(o)
+                    .is_some_and(|s| s.ready() && state.settled.contains_key(o))
             })
     }
 
     /// The accepted resources.
     pub fn resources(&self) -> Vec<Resource> {
-        self.inner.state().desired.resources.values().map(|r| (**r).clone()).collect()
+        self.inner
+            .state()
+            .desired
+            .resources
+            .values()
+            .map(|r| (**r).clone())
+            .collect()
     }
 
     /// The memory, as it is to be written next.
@@ -261,7 +271,10 @@ impl Controller {
                         Some(before) if before.digest() == r.digest() => "unchanged",
                         Some(_) => "configured",
                     };
-                    Applied { object, result: result.to_owned() }
+                    Applied {
+                        object,
+                        result: result.to_owned(),
+                    }
                 })
                 .collect();
             (accepted.apply(resources).map_err(not_applied)?, results)
@@ -284,7 +297,10 @@ impl Controller {
         inner.accept(next).await?;
         Ok(objects
             .iter()
-            .map(|object| Applied { object: object.clone(), result: "deleted".to_owned() })
+            .map(|object| Applied {
+                object: object.clone(),
+                result: "deleted".to_owned(),
+            })
             .collect())
     }
 
@@ -298,7 +314,11 @@ impl Controller {
         let desired = match with {
             None => state.desired.clone(),
             Some(resources) => Arc::new(Desired::of(
-                &state.memory.accepted.apply(resources).map_err(not_applied)?,
+                &state
+                    .memory
+                    .accepted
+                    .apply(resources)
+                    .map_err(not_applied)?,
             )),
         };
         let view = plan::View {
@@ -307,8 +327,11 @@ impl Controller {
             world: &state.world,
             memory: &state.memory,
         };
-        let objects: BTreeSet<&ObjectRef> =
-            desired.resources.keys().chain(state.memory.inventory.keys()).collect();
+        let objects: BTreeSet<&ObjectRef> = desired
+            .resources
+            .keys()
+            .chain(state.memory.inventory.keys())
+            .collect();
         Ok(objects
             .into_iter()
             .map(|object| {
@@ -365,7 +388,10 @@ impl Controller {
             return Err(RequestError::NotFound { message });
         }
         let now = inner.clock.now();
-        let approval = Approval { given: now, expires: after(now, APPROVAL) };
+        let approval = Approval {
+            given: now,
+            expires: after(now, APPROVAL),
+        };
         inner
             .commit(|memory| {
                 memory.approvals.retain(|_, a| a.expires > now);
@@ -374,7 +400,13 @@ impl Controller {
             .await
             .map_err(|message| RequestError::NotKept { message })?;
         let mut state = inner.state();
-        state.tell(now, None, Severity::Normal, "Approved", format!("{step} was approved"));
+        state.tell(
+            now,
+            None,
+            Severity::Normal,
+            "Approved",
+            format!("{step} was approved"),
+        );
         inner.wake_waiting(&state, &Topic::Operator);
         Ok(())
     }
@@ -390,7 +422,11 @@ impl Controller {
         reason: Option<String>,
     ) -> Result<(), RequestError> {
         let now = self.inner.clock.now();
-        let suspension = Suspension { object, until: after(now, duration), reason };
+        let suspension = Suspension {
+            object,
+            until: after(now, duration),
+            reason,
+        };
         self.change_suspensions(|suspensions| {
             suspensions.retain(|s| s.until > now && s.object != suspension.object);
             suspensions.push(suspension);
@@ -411,7 +447,8 @@ impl Controller {
     /// # Errors
     /// It could not be kept.
     pub async fn resume(&self, object: Option<ObjectRef>) -> Result<(), RequestError> {
-        self.change_suspensions(|suspensions| suspensions.retain(|s| s.object != object)).await?;
+        self.change_suspensions(|suspensions| suspensions.retain(|s| s.object != object))
+            .await?;
         self.inner.wake_all(&self.inner.state());
         Ok(())
     }
@@ -431,12 +468,17 @@ impl Controller {
     /// # Errors
     /// It could not be kept.
     pub async fn remember(&self, change: impl FnOnce(&mut Memory)) -> Result<(), RequestError> {
-        self.inner.commit(change).await.map_err(|message| RequestError::NotKept { message })
+        self.inner
+            .commit(change)
+            .await
+            .map_err(|message| RequestError::NotKept { message })
     }
 }
 
 fn not_applied(refused: Vec<NotApplied>) -> RequestError {
-    RequestError::NotApplied { reasons: refused.iter().map(ToString::to_string).collect() }
+    RequestError::NotApplied {
+        reasons: refused.iter().map(ToString::to_string).collect(),
+    }
 }
 
 impl Inner {
@@ -448,7 +490,11 @@ impl Inner {
             let before = state.desired.clone();
             let mut changed: BTreeSet<ObjectRef> = BTreeSet::new();
             for (object, resource) in &desired.resources {
-                if before.resources.get(object).is_none_or(|r| r.spec != resource.spec) {
+                if before
+                    .resources
+                    .get(object)
+                    .is_none_or(|r| r.spec != resource.spec)
+                {
                     changed.insert(object.clone());
                 }
                 if before.stale.contains_key(object) != desired.stale.contains_key(object) {
@@ -456,7 +502,11 @@ impl Inner {
                 }
             }
             changed.extend(
-                before.resources.keys().filter(|o| !desired.resources.contains_key(*o)).cloned(),
+                before
+                    .resources
+                    .keys()
+                    .filter(|o| !desired.resources.contains_key(*o))
+                    .cloned(),
             );
             state.needs = Needs::of(&desired);
             state.desired = desired.clone();
@@ -479,7 +529,9 @@ impl Inner {
     fn worked_on(&self, changed: &BTreeSet<ObjectRef>) {
         use crate::resources::Kind;
         let state = self.state();
-        let wide = changed.iter().any(|o| matches!(o.kind, Kind::Cluster | Kind::Disk));
+        let wide = changed
+            .iter()
+            .any(|o| matches!(o.kind, Kind::Cluster | Kind::Disk));
         if wide {
             self.wake_all(&state);
         }
@@ -506,7 +558,10 @@ impl Inner {
 fn random_key() -> String {
     let mut bytes = [0_u8; 32];
     // The ring provider reads the kernel's generator; it fails only where there is none.
-    match rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes) {
+    match rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(&mut bytes)
+    {
         Ok(()) => crate::resources::resource::hex(&bytes),
         Err(_) => String::new(),
     }

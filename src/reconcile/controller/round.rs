@@ -82,7 +82,9 @@ fn decide(object: &ObjectRef, inner: &Arc<Inner>) -> Decision {
 /// told, counted, and slowed down when it is a fight.
 fn drifted(plan: &mut Plan, state: &mut super::State, now: Timestamp) {
     let object = plan.object.clone();
-    let Some(resource) = state.desired.resources.get(&object).cloned() else { return };
+    let Some(resource) = state.desired.resources.get(&object).cloned() else {
+        return;
+    };
     let digest = resource.digest();
     if state.settled.get(&object) != Some(&digest) {
         state.breaker.reset(&object);
@@ -105,22 +107,36 @@ fn drifted(plan: &mut Plan, state: &mut super::State, now: Timestamp) {
         );
         return;
     }
-    let who = state.foreign.remove(&object).map_or_else(String::new, |event| {
-        let by = event.requestor.map_or_else(String::new, |who| format!(" by {who}"));
-        let on = if event.location.is_empty() || event.location == "none" {
-            String::new()
-        } else {
-            format!(" on {}", event.location)
-        };
-        format!(" ({}{by}{on})", event.action)
-    });
+    let who = state
+        .foreign
+        .remove(&object)
+        .map_or_else(String::new, |event| {
+            let by = event
+                .requestor
+                .map_or_else(String::new, |who| format!(" by {who}"));
+            let on = if event.location.is_empty() || event.location == "none" {
+                String::new()
+            } else {
+                format!(" on {}", event.location)
+            };
+            format!(" ({}{by}{on})", event.action)
+        });
     let message = format!("{}{who}", describe(plan));
     state.tell(now, Some(&object), Severity::Warning, "Drifted", message);
     state.settled.remove(&object);
     state.counters.repairs += 1;
     if state.breaker.reverted(&object, &paths, now) {
-        let message = format!("{} was reverted more than 10 times in 10 minutes", paths.join(", "));
-        state.tell(now, Some(&object), Severity::Warning, reasons::FLAPPING, message);
+        let message = format!(
+            "{} was reverted more than 10 times in 10 minutes",
+            paths.join(", ")
+        );
+        state.tell(
+            now,
+            Some(&object),
+            Severity::Warning,
+            reasons::FLAPPING,
+            message,
+        );
     }
 }
 
@@ -190,7 +206,13 @@ fn record(
     }
     let turned = before.is_none_or(|b| b.ready() != status.ready());
     if turned && status.ready() {
-        state.tell(now, Some(object), Severity::Normal, reasons::READY, "it is as written".into());
+        state.tell(
+            now,
+            Some(object),
+            Severity::Normal,
+            reasons::READY,
+            "it is as written".into(),
+        );
     } else if let Some(reason) = status.conditions.first().filter(|c| !c.status) {
         let told = before.and_then(|b| b.conditions.first());
         let working = reason.reason == reasons::PROGRESSING || reason.reason == reasons::CLAIMED;
@@ -218,12 +240,16 @@ fn generation(entry: Option<&Entry>, resource: Option<&Resource>) -> u64 {
 /// An object that needs no step: the inventory is brought up to date, which is no write at all
 /// when nothing changed.
 fn settle(object: &ObjectRef, plan: &Plan, inner: &Inner, state: &mut super::State) {
-    let Some(resource) = state.desired.resources.get(object).cloned() else { return };
+    let Some(resource) = state.desired.resources.get(object).cloned() else {
+        return;
+    };
     let digest = resource.digest();
     if plan.settled() {
         state.settled.insert(object.clone(), digest.clone());
     }
-    let Some(found) = plan.record.as_ref().filter(|r| r.exists) else { return };
+    let Some(found) = plan.record.as_ref().filter(|r| r.exists) else {
+        return;
+    };
     if plan.verb != Verb::Unchanged {
         return;
     }
@@ -255,11 +281,16 @@ async fn work(plan: &Plan, steps: &[Step], inner: &Arc<Inner>) -> Result<(), App
         reason,
     };
     if let Some(first) = steps.first() {
-        intend(plan, steps, inner).await.map_err(|e| refuse(first, e))?;
+        intend(plan, steps, inner)
+            .await
+            .map_err(|e| refuse(first, e))?;
     }
     for step in steps {
         if !step.remembers_only() {
-            inner.confirm_lease(step.destructive()).await.map_err(|e| refuse(step, e))?;
+            inner
+                .confirm_lease(step.destructive())
+                .await
+                .map_err(|e| refuse(step, e))?;
         }
         inner.applier.apply(step).await?;
         tracing::info!(object = %step.object, "{}", step.sentence);
@@ -319,7 +350,11 @@ async fn after_step(step: &Step, inner: &Arc<Inner>) -> Result<(), String> {
             let (member, choice) = (member.clone(), choice.clone());
             inner
                 .commit(|memory: &mut Memory| {
-                    memory.disks.entry(object).or_default().insert(member, choice);
+                    memory
+                        .disks
+                        .entry(object)
+                        .or_default()
+                        .insert(member, choice);
                 })
                 .await
         }
@@ -400,15 +435,15 @@ async fn finish(
         inner.wake_waiting(state, &Topic::Members);
         inner.wake_waiting(state, &Topic::World);
         for step in &admitted.run {
-            if let StepAction::Join { target, .. } | StepAction::Bootstrap { target } = &step.action {
+            if let StepAction::Join { target, .. } | StepAction::Bootstrap { target } = &step.action
+            {
                 inner.wake_waiting(state, &Topic::Host(target.name.clone()));
             }
         }
     }
     match result {
         Ok(()) => {
-            let sentences: Vec<&str> =
-                admitted.run.iter().map(|s| s.sentence.as_str()).collect();
+            let sentences: Vec<&str> = admitted.run.iter().map(|s| s.sentence.as_str()).collect();
             let (reason, severity) = match plan.verb {
                 Verb::Create => ("Created", Severity::Normal),
                 Verb::Delete => ("Deleted", Severity::Normal),
@@ -428,7 +463,10 @@ async fn finish(
         }
         Err(error) => {
             state.counters.failures += 1;
-            let quiet = Admitted { run: admitted.run.clone(), held: None };
+            let quiet = Admitted {
+                run: admitted.run.clone(),
+                held: None,
+            };
             record(object, plan, &quiet, Some(&error), inner, state, now);
             Outcome::Failed
         }

@@ -3,7 +3,7 @@
 
 use super::Inner;
 use crate::reconcile::history::Severity;
-use crate::reconcile::plan::{Topic, reasons};
+use crate::reconcile::plan::Topic;
 use crate::reconcile::world::{HostView, LxdWorld, Seen};
 use crate::reconcile::{secrets, store};
 use crate::resources::kinds::MemberState;
@@ -33,14 +33,14 @@ const STRANGER: Duration = Duration::from_secs(4);
 const TOGETHER: usize = 32;
 
 /// Makes full looks: when asked for, and at the interval.
-pub(super) async fn services(
-    inner: Arc<Inner>,
-    mut requests: mpsc::UnboundedReceiver<Duration>,
-) {
+pub(super) async fn services(inner: Arc<Inner>, mut requests: mpsc::UnboundedReceiver<Duration>) {
     let mut due: BTreeSet<Instant> = [Instant::now()].into();
     loop {
         let interval = inner.state().desired.interval();
-        let next = due.first().copied().unwrap_or_else(|| Instant::now() + interval);
+        let next = due
+            .first()
+            .copied()
+            .unwrap_or_else(|| Instant::now() + interval);
         // Cancel safe: a request is taken or stays.
         tokio::select! {
             () = inner.cancel.cancelled() => return,
@@ -105,7 +105,9 @@ enum About {
 
 fn about(event: &Lifecycle) -> About {
     let path = event.source.split('?').next().unwrap_or_default();
-    let Some(rest) = path.strip_prefix("/1.0") else { return About::Nothing };
+    let Some(rest) = path.strip_prefix("/1.0") else {
+        return About::Nothing;
+    };
     let segments: Vec<&str> = rest.split('/').filter(|s| !s.is_empty()).collect();
     let named = |kind: Kind, name: &str| {
         let name = percent_decode(name);
@@ -120,7 +122,11 @@ fn about(event: &Lifecycle) -> About {
             segments.first().copied(),
             Some("profiles" | "networks" | "projects" | "cluster" | "storage-pools")
         );
-        return if watched { About::Everything } else { About::Nothing };
+        return if watched {
+            About::Everything
+        } else {
+            About::Nothing
+        };
     }
     match segments.as_slice() {
         [] => About::Everything,
@@ -146,7 +152,10 @@ fn percent_decode(text: &str) -> String {
     let mut at = 0;
     while at < bytes.len() {
         let hex = (bytes[at] == b'%')
-            .then(|| text.get(at + 1..at + 3).and_then(|h| u8::from_str_radix(h, 16).ok()))
+            .then(|| {
+                text.get(at + 1..at + 3)
+                    .and_then(|h| u8::from_str_radix(h, 16).ok())
+            })
             .flatten();
         match hex {
             Some(byte) => {
@@ -170,7 +179,11 @@ impl Inner {
                 // A member that was just written is one object; everything else about the
                 // cluster is rare enough to look at all of it.
                 let busy = !self.state().in_flight.is_empty();
-                self.look(if busy { Duration::from_secs(1) } else { Duration::ZERO });
+                self.look(if busy {
+                    Duration::from_secs(1)
+                } else {
+                    Duration::ZERO
+                });
                 return;
             }
             About::Nothing => return,
@@ -207,7 +220,11 @@ impl Inner {
         let (needs, desired, key) = {
             let mut state = self.state();
             state.fresher = Some(BTreeSet::new());
-            (state.needs.clone(), state.desired.clone(), state.memory.hash_key.clone())
+            (
+                state.needs.clone(),
+                state.desired.clone(),
+                state.memory.hash_key.clone(),
+            )
         };
         let specs = desired.resources.values().map(|r| &r.spec);
         let secrets = secrets::look(specs, key.as_bytes(), self.clock.now()).await;
@@ -251,10 +268,13 @@ impl Inner {
     /// Looks at every machine fully, once.
     pub(super) async fn look_at_machines(&self) {
         let targets = self.targets();
-        futures_util::stream::iter(targets)
-            .for_each_concurrent(TOGETHER, |(target, _)| async move {
-                self.look_at_machine(&target).await;
-            })
+        let looks: Vec<_> = targets
+            .iter()
+            .map(|(target, _)| self.look_at_machine(target))
+            .collect();
+        futures_util::stream::iter(looks)
+            .buffer_unordered(TOGETHER)
+            .collect::<Vec<()>>()
             .await;
     }
 
@@ -267,7 +287,10 @@ impl Inner {
         let before = (view.error.clone(), view.report.known().cloned());
         match result {
             Ok(report) => {
-                view.report = Seen::Known { value: report, at: now };
+                view.report = Seen::Known {
+                    value: report,
+                    at: now,
+                };
                 view.error = None;
                 view.silent_since = None;
             }
@@ -276,7 +299,10 @@ impl Inner {
         let changed = before != (view.error.clone(), view.report.known().cloned());
         if changed {
             self.wake_waiting(&state, &Topic::Host(target.name.clone()));
-            self.wake(&ObjectRef::new(Kind::Member, target.name.clone()), Duration::ZERO);
+            self.wake(
+                &ObjectRef::new(Kind::Member, target.name.clone()),
+                Duration::ZERO,
+            );
         }
     }
 
@@ -302,7 +328,10 @@ impl Inner {
                         !joined && crate::reconcile::clock::age(now, at) >= STRANGER
                     });
                     let needs_trust = beat.trust_version < trust;
-                    view.beat = Seen::Known { value: beat, at: now };
+                    view.beat = Seen::Known {
+                        value: beat,
+                        at: now,
+                    };
                     if joined && (restarted || (was_silent && rebooted)) {
                         self.look(Duration::ZERO);
                         self.look(LOOK_AGAIN);
@@ -367,12 +396,13 @@ pub(super) async fn machines(inner: Arc<Inner>) {
         let targets = inner.targets();
         // A machine that answers slowly does not hold up the others' next heartbeat for longer
         // than its own deadline.
-        futures_util::stream::iter(targets)
-            .for_each_concurrent(TOGETHER, |(target, joined)| {
-                let inner = inner.clone();
-                async move { inner.beat_of(&target, joined).await }
-            })
+        let beats: Vec<_> = targets
+            .iter()
+            .map(|(target, joined)| inner.beat_of(target, *joined))
+            .collect();
+        futures_util::stream::iter(beats)
+            .buffer_unordered(TOGETHER)
+            .collect::<Vec<()>>()
             .await;
-        let _ = reasons::UNREACHABLE;
     }
 }

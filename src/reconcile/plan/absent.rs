@@ -10,7 +10,9 @@ use crate::resources::{Kind, ObjectRef};
 
 pub(super) fn plan(object: &ObjectRef, view: &View<'_>) -> Plan {
     let mut plan = Plan::nothing(object);
-    let Some(entry) = view.entry(object) else { return plan };
+    let Some(entry) = view.entry(object) else {
+        return plan;
+    };
     if object.kind.never_pruned() {
         plan.note(
             reasons::ORPHANED,
@@ -45,7 +47,10 @@ pub(super) fn plan(object: &ObjectRef, view: &View<'_>) -> Plan {
         plan.wait(
             Topic::Object(object.clone()),
             reasons::IN_USE,
-            format!("{object} is to be deleted and is still used by {}", safety::used_by(&used_by)),
+            format!(
+                "{object} is to be deleted and is still used by {}",
+                safety::used_by(&used_by)
+            ),
         );
         return plan;
     }
@@ -59,7 +64,9 @@ pub(super) fn plan(object: &ObjectRef, view: &View<'_>) -> Plan {
     // expires.
     if let safety::Deletions::Held { approve, message } = safety::deletions(view) {
         plan.needs_approval(approve, message);
-        plan.refused.iter_mut().for_each(|r| r.reason = reasons::DELETION_LIMIT.to_owned());
+        plan.refused
+            .iter_mut()
+            .for_each(|r| r.reason = reasons::DELETION_LIMIT.to_owned());
         return plan;
     }
     let (project, name) = (object.project.clone(), object.name.clone());
@@ -86,14 +93,25 @@ fn used_by<'a>(object: &ObjectRef, view: &View<'a>) -> Result<Option<Vec<String>
     let lxd = &view.world.lxd;
     let key = (object.project.clone(), object.name.clone());
     Ok(match object.kind {
-        Kind::Profile => lxd.profiles.get()?.get(&key).map(|p| p.value.used_by.clone()),
-        Kind::Network | Kind::Uplink => {
-            lxd.networks.get()?.get(&key).map(|n| n.whole.value.used_by.clone())
-        }
+        Kind::Profile => lxd
+            .profiles
+            .get()?
+            .get(&key)
+            .map(|p| p.value.used_by.clone()),
+        Kind::Network | Kind::Uplink => lxd
+            .networks
+            .get()?
+            .get(&key)
+            .map(|n| n.whole.value.used_by.clone()),
         // A project always lists its own default profile.
         Kind::Project => lxd.projects.get()?.get(&object.name).map(|p| {
             let own = format!("/1.0/profiles/default?project={}", object.name);
-            p.value.used_by.iter().filter(|url| **url != own).cloned().collect()
+            p.value
+                .used_by
+                .iter()
+                .filter(|url| **url != own)
+                .cloned()
+                .collect()
         }),
         Kind::Cluster | Kind::Member | Kind::Disk | Kind::StoragePool => None,
     })

@@ -34,7 +34,10 @@ pub(super) fn plan(
             if write {
                 plan.steps.push(Step::new(
                     object,
-                    Action::PatchServer { target: None, config: merged.patch },
+                    Action::PatchServer {
+                        target: None,
+                        config: merged.patch,
+                    },
                     vec![
                         Claim::exclusive(ClaimOn::ServerConfig),
                         Claim::shared(ClaimOn::Membership),
@@ -76,7 +79,9 @@ fn form(
     let mut silent = Vec::new();
     for machine in &targets {
         let host = view.world.hosts.get(&machine.name);
-        let report = host.filter(|h| h.error.is_none()).and_then(|h| h.report.known());
+        let report = host
+            .filter(|h| h.error.is_none())
+            .and_then(|h| h.report.known());
         match report {
             Some(report) => {
                 answered += 1;
@@ -113,8 +118,14 @@ fn form(
         }
         return;
     }
-    let Some(first) = targets.iter().find(|t| t.name == spec.initiator) else { return };
-    let local = view.world.hosts.get(&first.name).and_then(|h| h.report.known());
+    let Some(first) = targets.iter().find(|t| t.name == spec.initiator) else {
+        return;
+    };
+    let local = view
+        .world
+        .hosts
+        .get(&first.name)
+        .and_then(|h| h.report.known());
     match local.map(|r| &r.lxd) {
         Some(LxdReport::Running(_)) => {}
         Some(LxdReport::NotInstalled) => plan.wait(
@@ -140,13 +151,18 @@ fn form(
     plan.steps.push(
         Step::new(
             object,
-            Action::Bootstrap { target: first.clone() },
+            Action::Bootstrap {
+                target: first.clone(),
+            },
             vec![
                 Claim::exclusive(ClaimOn::Membership),
                 Claim::exclusive(ClaimOn::Member(first.name.clone())),
                 Claim::exclusive(ClaimOn::ServerConfig),
             ],
-            format!("form the cluster on {} at {}", first.name, initiator.address),
+            format!(
+                "form the cluster on {} at {}",
+                first.name, initiator.address
+            ),
         )
         .guarded(Guard::NoClusterAnywhere { targets, majority }),
     );

@@ -45,7 +45,11 @@ pub struct Change {
 impl Change {
     /// A change of a field that may be seen.
     pub fn new(path: impl Into<String>, from: Option<&str>, to: Option<&str>) -> Change {
-        Change { path: path.into(), from: from.map(str::to_owned), to: to.map(str::to_owned) }
+        Change {
+            path: path.into(),
+            from: from.map(str::to_owned),
+            to: to.map(str::to_owned),
+        }
     }
 }
 
@@ -59,7 +63,12 @@ pub struct Ignore(Vec<String>);
 impl Ignore {
     /// From the `ignore` of a resource; a leading `spec.` is allowed.
     pub fn new(paths: &[String]) -> Ignore {
-        Ignore(paths.iter().map(|p| p.strip_prefix("spec.").unwrap_or(p).to_owned()).collect())
+        Ignore(
+            paths
+                .iter()
+                .map(|p| p.strip_prefix("spec.").unwrap_or(p).to_owned())
+                .collect(),
+        )
     }
 
     /// Whether a path, or something it is part of, is ignored.
@@ -114,7 +123,10 @@ impl<'a> Diff<'a> {
             changes: Vec::new(),
             immutable: Vec::new(),
             unreadable: Vec::new(),
-            record: Record { exists, ..Record::default() },
+            record: Record {
+                exists,
+                ..Record::default()
+            },
         }
     }
 
@@ -183,7 +195,8 @@ impl<'a> Diff<'a> {
                         return false;
                     }
                     None => {
-                        self.unreadable.push((path.to_owned(), "it was not read yet".to_owned()));
+                        self.unreadable
+                            .push((path.to_owned(), "it was not read yet".to_owned()));
                         return false;
                     }
                 };
@@ -193,7 +206,8 @@ impl<'a> Diff<'a> {
                 if same {
                     return false;
                 }
-                self.changes.push(Change::new(path, seen.map(|_| SECRET), Some(SECRET)));
+                self.changes
+                    .push(Change::new(path, seen.map(|_| SECRET), Some(SECRET)));
                 true
             }
         }
@@ -211,26 +225,35 @@ impl<'a> Diff<'a> {
     ) {
         let start = format!("{prefix}.");
         for path in self.applied().range(start.clone()..) {
-            let Some(key) = path.strip_prefix(&start) else { break };
+            let Some(key) = path.strip_prefix(&start) else {
+                break;
+            };
             if wanted.contains_key(key) || self.ignore.covers(path) {
                 continue;
             }
-            let Some(seen) = observed.get(key) else { continue };
+            let Some(seen) = observed.get(key) else {
+                continue;
+            };
             let facts = catalog::facts(owner, key);
             if facts.immutable || facts.computed {
                 continue;
             }
             let hidden = facts.secret || self.entry.is_some_and(|e| e.secrets.contains_key(path));
             let shown = if hidden { SECRET } else { seen };
-            self.changes.push(Change::new(path.clone(), Some(shown), None));
+            self.changes
+                .push(Change::new(path.clone(), Some(shown), None));
             merged.whole.remove(key);
-            merged.patch.insert(key.to_owned(), ConfigValue::Plain(String::new()));
+            merged
+                .patch
+                .insert(key.to_owned(), ConfigValue::Plain(String::new()));
         }
     }
 
     /// Compares a plain field such as a description; gives the value to write.
     pub fn field(&mut self, path: &str, wanted: Option<&str>, observed: &str) -> String {
-        let Some(wanted) = wanted else { return observed.to_owned() };
+        let Some(wanted) = wanted else {
+            return observed.to_owned();
+        };
         if self.exists && self.ignore.covers(path) {
             return observed.to_owned();
         }
@@ -249,16 +272,26 @@ impl<'a> Diff<'a> {
         wanted: Option<&BTreeSet<String>>,
         observed: &BTreeSet<String>,
     ) -> BTreeSet<String> {
-        let Some(wanted) = wanted else { return observed.clone() };
+        let Some(wanted) = wanted else {
+            return observed.clone();
+        };
         if self.exists && self.ignore.covers(path) {
             return observed.clone();
         }
         self.record.applied.insert(path.to_owned());
         if wanted != observed {
             let show = |words: &BTreeSet<String>| {
-                words.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+                words
+                    .iter()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join(", ")
             };
-            self.changes.push(Change::new(path, Some(&show(observed)), Some(&show(wanted))));
+            self.changes.push(Change::new(
+                path,
+                Some(&show(observed)),
+                Some(&show(wanted)),
+            ));
         }
         wanted.clone()
     }
@@ -280,7 +313,8 @@ impl<'a> Diff<'a> {
 
     /// Adds a wanted change that cannot be made.
     pub fn cannot_change(&mut self, path: &str, observed: &str, wanted: &str) {
-        self.immutable.push((path.to_owned(), observed.to_owned(), wanted.to_owned()));
+        self.immutable
+            .push((path.to_owned(), observed.to_owned(), wanted.to_owned()));
     }
 
     /// Whether something is to be written and nothing stands in the way.

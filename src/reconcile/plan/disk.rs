@@ -44,14 +44,23 @@ pub(super) fn plan(object: &ObjectRef, spec: &DiskSpec, view: &View<'_>) -> Plan
     for member in names {
         on_one(object, spec, member, view, &mut plan);
     }
-    plan.record = Some(Record { exists: true, ..Record::default() });
+    plan.record = Some(Record {
+        exists: true,
+        ..Record::default()
+    });
     plan
 }
 
 fn on_one(object: &ObjectRef, spec: &DiskSpec, member: &str, view: &View<'_>, plan: &mut Plan) {
     let host = view.world.hosts.get(member);
-    let report = host.filter(|h| h.error.is_none()).and_then(|h| h.report.known());
-    let chosen = view.memory.disks.get(object).and_then(|choices| choices.get(member));
+    let report = host
+        .filter(|h| h.error.is_none())
+        .and_then(|h| h.report.known());
+    let chosen = view
+        .memory
+        .disks
+        .get(object)
+        .and_then(|choices| choices.get(member));
     let Some(report) = report else {
         if chosen.is_none_or(|c| !c.handed_over) {
             let why = silence(member, view);
@@ -123,7 +132,9 @@ fn select<'a>(
         .filter(|d| filter.matches(&|field| field_of(d, field)))
         .collect();
     order.sort_by(|a, b| a.path.cmp(&b.path));
-    let ready = order.iter().find(|d| d.signatures.is_empty() || in_pool(spec, member, d, view));
+    let ready = order
+        .iter()
+        .find(|d| d.signatures.is_empty() || in_pool(spec, member, d, view));
     match (ready, order.first()) {
         (Some(disk), _) => Ok(disk),
         (None, Some(first)) if spec.wipe => Ok(first),
@@ -140,10 +151,16 @@ fn select<'a>(
 fn field_of(disk: &DiskReport, field: &str) -> Option<String> {
     Some(match field {
         "id" => disk.name.clone(),
-        "device_id" => disk.path.strip_prefix("/dev/disk/by-id/").unwrap_or_default().to_owned(),
-        "device_path" => {
-            disk.links.iter().find_map(|l| l.strip_prefix("/dev/disk/by-path/"))?.to_owned()
-        }
+        "device_id" => disk
+            .path
+            .strip_prefix("/dev/disk/by-id/")
+            .unwrap_or_default()
+            .to_owned(),
+        "device_path" => disk
+            .links
+            .iter()
+            .find_map(|l| l.strip_prefix("/dev/disk/by-path/"))?
+            .to_owned(),
         "model" => disk.model.clone(),
         "type" => disk.disk_type.clone(),
         "serial" => disk.serial.clone(),
@@ -151,14 +168,20 @@ fn field_of(disk: &DiskReport, field: &str) -> Option<String> {
         "rotational" => disk.rotational.to_string(),
         "read_only" => disk.read_only.to_string(),
         "removable" => disk.removable.to_string(),
-        "mounted" => disk.signatures.iter().any(|s| s.starts_with("mounted")).to_string(),
+        "mounted" => disk
+            .signatures
+            .iter()
+            .any(|s| s.starts_with("mounted"))
+            .to_string(),
         _ => return None,
     })
 }
 
 /// Whether the disk is what the pool was made from already: then it is adopted as it is.
 fn in_pool(spec: &DiskSpec, member: &str, disk: &DiskReport, view: &View<'_>) -> bool {
-    let DiskUse::Pool(pool) = &spec.usage else { return false };
+    let DiskUse::Pool(pool) = &spec.usage else {
+        return false;
+    };
     let part = view
         .world
         .lxd
@@ -183,7 +206,12 @@ fn take(
     view: &View<'_>,
     plan: &mut Plan,
 ) {
-    let claims = || vec![Claim::exclusive(ClaimOn::Device(member.to_owned(), disk.path.clone()))];
+    let claims = || {
+        vec![Claim::exclusive(ClaimOn::Device(
+            member.to_owned(),
+            disk.path.clone(),
+        ))]
+    };
     let choice = |handed_over: bool| DiskChoice {
         path: disk.path.clone(),
         serial: disk.serial.clone(),
@@ -191,11 +219,18 @@ fn take(
         handed_over,
     };
     plan.verb = Verb::Update;
-    plan.changes.push(Change::new(format!("disk.{member}"), None, Some(&disk.path)));
+    plan.changes.push(Change::new(
+        format!("disk.{member}"),
+        None,
+        Some(&disk.path),
+    ));
     if disk.signatures.is_empty() || in_pool(spec, member, disk, view) {
         plan.steps.push(Step::new(
             object,
-            Action::ChooseDisk { member: member.to_owned(), choice: choice(true) },
+            Action::ChooseDisk {
+                member: member.to_owned(),
+                choice: choice(true),
+            },
             claims(),
             format!("take {} of {member}", disk.path),
         ));
@@ -212,19 +247,34 @@ fn take(
         );
         return;
     }
-    if disk.root || disk.signatures.iter().any(|s| s.starts_with("mounted") || s.contains("held")) {
+    if disk.root
+        || disk
+            .signatures
+            .iter()
+            .any(|s| s.starts_with("mounted") || s.contains("held"))
+    {
         plan.refuse(
             reasons::DISK_NOT_EMPTY,
-            format!("{} of {member} is in use ({has}) and is never wiped", disk.path),
+            format!(
+                "{} of {member} is in use ({has}) and is never wiped",
+                disk.path
+            ),
         );
         return;
     }
-    let id = if disk.serial.is_empty() { &disk.path } else { &disk.serial };
+    let id = if disk.serial.is_empty() {
+        &disk.path
+    } else {
+        &disk.serial
+    };
     let approval = format!("{object}/wipe@{member}:{id}");
     if !view.memory.approved(&approval, view.now) {
         plan.needs_approval(
             approval,
-            format!("wiping {} of {member} destroys what is on it ({has})", disk.path),
+            format!(
+                "wiping {} of {member} destroys what is on it ({has})",
+                disk.path
+            ),
         );
         return;
     }
@@ -240,7 +290,10 @@ fn take(
     // The choice is kept before anything is destroyed: after a crash the same disk is meant.
     plan.steps.push(Step::new(
         object,
-        Action::ChooseDisk { member: member.to_owned(), choice: choice(false) },
+        Action::ChooseDisk {
+            member: member.to_owned(),
+            choice: choice(false),
+        },
         claims(),
         format!("take {} of {member}", disk.path),
     ));

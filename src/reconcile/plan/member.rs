@@ -70,15 +70,25 @@ pub(super) fn plan(
 /// Whether the member is not in the cluster yet and is on its way in: pools and networks that are
 /// still to be made wait for it, so that they are made once and everywhere.
 pub(super) fn is_coming(name: &str, spec: &MemberSpec, view: &View<'_>) -> bool {
-    let joined = view.world.lxd.members.known().is_some_and(|m| m.contains_key(name));
+    let joined = view
+        .world
+        .lxd
+        .members
+        .known()
+        .is_some_and(|m| m.contains_key(name));
     if joined || spec.state == MemberState::Absent {
         return false;
     }
     let object = ObjectRef::new(Kind::Member, name);
     let mut plan = Plan::nothing(&object);
     join(&object, spec, view, &mut plan);
-    plan.steps.iter().any(|s| matches!(s.action, Action::Join { .. }))
-        || plan.waiting_on.iter().any(|w| w.reason == reasons::PROGRESSING)
+    plan.steps
+        .iter()
+        .any(|s| matches!(s.action, Action::Join { .. }))
+        || plan
+            .waiting_on
+            .iter()
+            .any(|w| w.reason == reasons::PROGRESSING)
 }
 
 fn show_as_new(
@@ -120,7 +130,11 @@ fn report<'a>(name: &str, view: &View<'a>, plan: &mut Plan) -> Option<&'a HostRe
     }
     let report = host.and_then(|h| h.report.known());
     if report.is_none() {
-        plan.wait(Topic::Host(name.to_owned()), reasons::UNREACHABLE, silence(name, view));
+        plan.wait(
+            Topic::Host(name.to_owned()),
+            reasons::UNREACHABLE,
+            silence(name, view),
+        );
     }
     report
 }
@@ -137,7 +151,9 @@ fn standalone<'a>(name: &str, view: &View<'a>) -> Option<&'a LxdState> {
 fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan) {
     let name = &object.name;
     let here = Topic::Host(name.clone());
-    let Some(report) = report(name, view, plan) else { return };
+    let Some(report) = report(name, view, plan) else {
+        return;
+    };
     if report.name != *name {
         plan.refuse(
             reasons::NAME,
@@ -151,11 +167,19 @@ fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan)
     let state = match &report.lxd {
         LxdReport::Running(state) => state,
         LxdReport::NotInstalled => {
-            plan.wait(here, reasons::SERVICE, format!("LXD is not installed on {name}"));
+            plan.wait(
+                here,
+                reasons::SERVICE,
+                format!("LXD is not installed on {name}"),
+            );
             return;
         }
         LxdReport::NotRunning { reason } => {
-            plan.wait(here, reasons::SERVICE, format!("LXD does not answer on {name}: {reason}"));
+            plan.wait(
+                here,
+                reasons::SERVICE,
+                format!("LXD does not answer on {name}: {reason}"),
+            );
             return;
         }
     };
@@ -173,7 +197,9 @@ fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan)
         );
         return;
     }
-    let Ok(server) = view.world.lxd.server.get() else { return };
+    let Ok(server) = view.world.lxd.server.get() else {
+        return;
+    };
     if state.version != server.version || state.api_extensions != server.extensions.len() {
         plan.refuse(
             reasons::VERSION,
@@ -226,7 +252,10 @@ fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan)
         ],
         format!("join {name} at {}", spec.address),
     )
-    .guarded(Guard::Standalone { target: machine, leftovers: state.leftovers.clone() });
+    .guarded(Guard::Standalone {
+        target: machine,
+        leftovers: state.leftovers.clone(),
+    });
     step.approval = approval;
     plan.steps.push(step);
 }
@@ -250,7 +279,9 @@ fn half_joined(
         );
         return;
     }
-    let intended = view.entry(object).is_some_and(|e| e.ownership == Ownership::Intended);
+    let intended = view
+        .entry(object)
+        .is_some_and(|e| e.ownership == Ownership::Intended);
     if !intended {
         plan.refuse(
             reasons::OTHER_CLUSTER,
@@ -272,7 +303,10 @@ fn half_joined(
             ],
             format!("drop the row of {name}, which never finished joining"),
         )
-        .guarded(Guard::Standalone { target: machine, leftovers: state.leftovers.clone() }),
+        .guarded(Guard::Standalone {
+            target: machine,
+            leftovers: state.leftovers.clone(),
+        }),
     );
 }
 
@@ -294,13 +328,21 @@ fn update(
     }
     let (server_keys, member_keys) = split(&spec.config);
     let mut wanted = seen.clone();
-    wanted.failure_domain =
-        diff.field("failureDomain", spec.failure_domain.as_deref(), &seen.failure_domain);
+    wanted.failure_domain = diff.field(
+        "failureDomain",
+        spec.failure_domain.as_deref(),
+        &seen.failure_domain,
+    );
     let groups: BTreeSet<String> = seen.groups.iter().cloned().collect();
-    wanted.groups =
-        diff.words("groups", words(&spec.groups).as_ref(), &groups).into_iter().collect();
-    let (automatic, others): (BTreeSet<String>, BTreeSet<String>) =
-        seen.roles.iter().cloned().partition(|role| role.starts_with("database"));
+    wanted.groups = diff
+        .words("groups", words(&spec.groups).as_ref(), &groups)
+        .into_iter()
+        .collect();
+    let (automatic, others): (BTreeSet<String>, BTreeSet<String>) = seen
+        .roles
+        .iter()
+        .cloned()
+        .partition(|role| role.starts_with("database"));
     let roles = diff.words("roles", words(&spec.roles).as_ref(), &others);
     wanted.roles = automatic.into_iter().chain(roles).collect();
     let merged = diff.config(Owner::Member, "config", &member_keys, &seen.config);
@@ -311,7 +353,9 @@ fn update(
     if !server_keys.is_empty() || had_server_keys(view, object) {
         match view.world.lxd.member_config.get(name).map(|s| s.get()) {
             Some(Ok(own)) => {
-                patch = diff.config(Owner::Server, "config", &server_keys, own).patch;
+                patch = diff
+                    .config(Owner::Server, "config", &server_keys, own)
+                    .patch;
             }
             Some(Err(why)) => own_unknown = Some(why.to_owned()),
             None => own_unknown = Some("it was not read yet".to_owned()),
@@ -319,8 +363,7 @@ fn update(
     }
     let own_differs = diff.changes.len() > before;
     let evacuated_by_us = diff.was_applied(EVACUATED_BY_US);
-    if spec.state == MemberState::Evacuated
-        && (seen.status == "Evacuated" || evacuated_by_us)
+    if spec.state == MemberState::Evacuated && (seen.status == "Evacuated" || evacuated_by_us)
         || spec.state == MemberState::Active && evacuated_by_us && seen.status == "Evacuated"
     {
         diff.manage(EVACUATED_BY_US);
@@ -340,7 +383,10 @@ fn update(
         "Blocked" => plan.wait(
             Topic::Members,
             reasons::VERSION,
-            format!("{name} is blocked until all members run the same version: {}", seen.message),
+            format!(
+                "{name} is blocked until all members run the same version: {}",
+                seen.message
+            ),
         ),
         _ => {}
     }
@@ -363,7 +409,9 @@ fn update(
             if known.is_some_and(|groups| !groups.contains_key(group)) {
                 plan.steps.push(Step::new(
                     object,
-                    Action::CreateGroup { name: group.clone() },
+                    Action::CreateGroup {
+                        name: group.clone(),
+                    },
                     member_claims(),
                     format!("make the cluster group {group}"),
                 ));
@@ -384,7 +432,10 @@ fn update(
     if own_differs {
         plan.steps.push(Step::new(
             object,
-            Action::PatchServer { target: Some(name.clone()), config: patch },
+            Action::PatchServer {
+                target: Some(name.clone()),
+                config: patch,
+            },
             member_claims(),
             format!("write the server keys of {name}"),
         ));
@@ -393,17 +444,25 @@ fn update(
 
 fn had_server_keys(view: &View<'_>, object: &ObjectRef) -> bool {
     view.entry(object).is_some_and(|e| {
-        e.applied.iter().filter_map(|p| p.strip_prefix("config.")).any(is_server_key)
+        e.applied
+            .iter()
+            .filter_map(|p| p.strip_prefix("config."))
+            .any(is_server_key)
     })
 }
 
 fn silent_agent(name: &str, view: &View<'_>, plan: &mut Plan) {
-    let Some(since) = view.world.hosts.get(name).and_then(|h| h.silent_since) else { return };
+    let Some(since) = view.world.hosts.get(name).and_then(|h| h.silent_since) else {
+        return;
+    };
     if age(view.now, since) >= SILENCE {
         plan.wait(
             Topic::Host(name.to_owned()),
             reasons::UNREACHABLE,
-            format!("the agent of {name} has been silent since {since}: {}", silence(name, view)),
+            format!(
+                "the agent of {name} has been silent since {since}: {}",
+                silence(name, view)
+            ),
         );
     } else {
         plan.recheck_at = Some(crate::reconcile::clock::after(since, SILENCE));
@@ -411,13 +470,7 @@ fn silent_agent(name: &str, view: &View<'_>, plan: &mut Plan) {
 }
 
 /// Evacuating and restoring follow the YAML's changes, never a person's or the service's.
-fn evacuation(
-    object: &ObjectRef,
-    spec: &MemberSpec,
-    seen: &Member,
-    by_us: bool,
-    plan: &mut Plan,
-) {
+fn evacuation(object: &ObjectRef, spec: &MemberSpec, seen: &Member, by_us: bool, plan: &mut Plan) {
     let name = &object.name;
     let claims = || {
         vec![
@@ -428,7 +481,11 @@ fn evacuation(
     match (spec.state, seen.status.as_str(), by_us) {
         (MemberState::Evacuated, "Online", false) => {
             plan.verb = Verb::Update;
-            plan.changes.push(super::Change::new("state", Some("Active"), Some("Evacuated")));
+            plan.changes.push(super::Change::new(
+                "state",
+                Some("Active"),
+                Some("Evacuated"),
+            ));
             plan.steps.push(Step::new(
                 object,
                 Action::Evacuate { name: name.clone() },
@@ -445,7 +502,11 @@ fn evacuation(
         ),
         (MemberState::Active, "Evacuated", true) => {
             plan.verb = Verb::Update;
-            plan.changes.push(super::Change::new("state", Some("Evacuated"), Some("Active")));
+            plan.changes.push(super::Change::new(
+                "state",
+                Some("Evacuated"),
+                Some("Active"),
+            ));
             plan.steps.push(Step::new(
                 object,
                 Action::Restore { name: name.clone() },
@@ -473,7 +534,10 @@ pub(crate) fn is_server_key(key: &str) -> bool {
 }
 
 fn split(config: &Config) -> (Config, Config) {
-    config.clone().into_iter().partition(|(key, _)| is_server_key(key))
+    config
+        .clone()
+        .into_iter()
+        .partition(|(key, _)| is_server_key(key))
 }
 
 fn words(list: &Option<Vec<String>>) -> Option<BTreeSet<String>> {

@@ -18,6 +18,7 @@ pub mod reasons;
 pub mod step;
 mod uplink;
 
+pub(crate) use cluster::target;
 pub use diff::{Change, Verb};
 pub use step::{Action, Claim, Guard, Step};
 
@@ -162,12 +163,20 @@ impl Plan {
 
     /// Adds something it waits for.
     pub fn wait(&mut self, on: Topic, reason: &str, message: impl Into<String>) {
-        self.waiting_on.push(Waiting { on, reason: reason.to_owned(), message: message.into() });
+        self.waiting_on.push(Waiting {
+            on,
+            reason: reason.to_owned(),
+            message: message.into(),
+        });
     }
 
     /// Adds that it waits for a part of the world that is not known.
     pub fn unknown(&mut self, what: &str, why: &str) {
-        self.wait(Topic::World, reasons::UNKNOWN, format!("{what} could not be read: {why}"));
+        self.wait(
+            Topic::World,
+            reasons::UNKNOWN,
+            format!("{what} could not be read: {why}"),
+        );
     }
 
     /// Adds something it will not do.
@@ -190,7 +199,10 @@ impl Plan {
 
     /// Adds a difference that is shown and left alone.
     pub fn note(&mut self, reason: &str, message: impl Into<String>) {
-        self.notes.push(Note { reason: reason.to_owned(), message: message.into() });
+        self.notes.push(Note {
+            reason: reason.to_owned(),
+            message: message.into(),
+        });
     }
 }
 
@@ -240,7 +252,11 @@ pub fn reads_parts(resource: &Resource, desired: &Desired) -> bool {
 /// Whether the cluster stands, for objects that live in it; adds what they wait for otherwise.
 fn cluster_stands(plan: &mut Plan, view: &View<'_>) -> bool {
     let Some((reference, _)) = view.desired.cluster() else {
-        plan.wait(Topic::Operator, reasons::DEPENDENCY, "no Cluster resource says what to form");
+        plan.wait(
+            Topic::Operator,
+            reasons::DEPENDENCY,
+            "no Cluster resource says what to form",
+        );
         return false;
     };
     match view.world.lxd.server.get() {

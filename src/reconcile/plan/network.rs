@@ -37,12 +37,10 @@ pub(super) fn plan(
     let mut plan = plan_wanted(object, &wanted(spec), ignore, view);
     if let Some(name) = &spec.uplink {
         let key = (DEFAULT_PROJECT.to_owned(), name.clone());
-        let there = view
-            .world
-            .lxd
-            .networks
-            .known()
-            .is_some_and(|n| n.get(&key).is_some_and(|n| n.whole.value.status == "Created"));
+        let there = view.world.lxd.networks.known().is_some_and(|n| {
+            n.get(&key)
+                .is_some_and(|n| n.whole.value.status == "Created")
+        });
         if !there && !plan.steps.is_empty() {
             plan.steps.clear();
             plan.wait(
@@ -60,7 +58,9 @@ fn wanted(spec: &NetworkSpec) -> Wanted {
     let network_type = match spec.network_type {
         NetworkType::Bridge => "bridge",
         NetworkType::Fan => {
-            config.entry("bridge.mode".to_owned()).or_insert_with(|| "fan".into());
+            config
+                .entry("bridge.mode".to_owned())
+                .or_insert_with(|| "fan".into());
             "bridge"
         }
         NetworkType::Ovn => {
@@ -140,7 +140,8 @@ fn create(
     plan: &mut Plan,
 ) {
     let mut diff = Diff::new(ignore, view.entry(object), &view.world.secrets, false);
-    diff.changes.push(Change::new("type", None, Some(wanted.network_type)));
+    diff.changes
+        .push(Change::new("type", None, Some(wanted.network_type)));
     let owner = Owner::Network(wanted.network_type);
     let merged = diff.config(owner, "config", &wanted.config, &BTreeMap::new());
     let description = diff.field("description", wanted.description.as_deref(), "");
@@ -200,8 +201,11 @@ fn create(
         }
     }
     let errored = seen.is_some_and(|n| n.whole.value.status == "Errored");
-    let (description, config) =
-        if errored { (String::new(), Values::new()) } else { (description, merged.whole) };
+    let (description, config) = if errored {
+        (String::new(), Values::new())
+    } else {
+        (description, merged.whole)
+    };
     plan.steps.push(Step::new(
         object,
         Action::CreateNetwork {
@@ -221,7 +225,9 @@ fn project_of(object: &ObjectRef, view: &View<'_>, plan: &mut Plan) {
     if object.project == DEFAULT_PROJECT {
         return;
     }
-    let Some(projects) = view.world.lxd.projects.known() else { return };
+    let Some(projects) = view.world.lxd.projects.known() else {
+        return;
+    };
     if !projects.contains_key(&object.project) {
         let project = ObjectRef::new(Kind::Project, object.project.clone());
         plan.wait(
@@ -247,8 +253,11 @@ fn update(
         diff.cannot_change("type", &network.network_type, wanted.network_type);
     }
     let merged = diff.config(owner, "config", &wanted.config, &network.config);
-    let description =
-        diff.field("description", wanted.description.as_deref(), &network.description);
+    let description = diff.field(
+        "description",
+        wanted.description.as_deref(),
+        &network.description,
+    );
     let claims = || {
         vec![
             Claim::exclusive(ClaimOn::Object(object.clone())),

@@ -50,7 +50,11 @@ fn remove(object: &ObjectRef, seen: &Pool, view: &View<'_>, plan: &mut Plan) {
         plan.wait(
             Topic::Object(object.clone()),
             reasons::IN_USE,
-            format!("{} is still used by {}", object.name, safety::used_by(&seen.used_by)),
+            format!(
+                "{} is still used by {}",
+                object.name,
+                safety::used_by(&seen.used_by)
+            ),
         );
         return;
     }
@@ -62,13 +66,18 @@ fn remove(object: &ObjectRef, seen: &Pool, view: &View<'_>, plan: &mut Plan) {
     if !view.memory.approved(&approval, view.now) {
         plan.needs_approval(
             approval,
-            format!("deleting {} destroys what it holds on every member", object.name),
+            format!(
+                "deleting {} destroys what it holds on every member",
+                object.name
+            ),
         );
         return;
     }
     let mut step = Step::new(
         object,
-        Action::DeletePool { name: object.name.clone() },
+        Action::DeletePool {
+            name: object.name.clone(),
+        },
         vec![
             Claim::exclusive(ClaimOn::Object(object.clone())),
             Claim::shared(ClaimOn::Membership),
@@ -88,16 +97,30 @@ fn create(
     plan: &mut Plan,
 ) {
     let mut diff = Diff::new(ignore, view.entry(object), &view.world.secrets, false);
-    diff.changes.push(Change::new("driver", None, Some(&spec.driver)));
-    let merged = diff.config(Owner::Pool(&spec.driver), "config", &spec.config, &BTreeMap::new());
+    diff.changes
+        .push(Change::new("driver", None, Some(&spec.driver)));
+    let merged = diff.config(
+        Owner::Pool(&spec.driver),
+        "config",
+        &spec.config,
+        &BTreeMap::new(),
+    );
     let description = diff.field("description", spec.description.as_deref(), "");
     for (member, wanted) in &spec.members {
         let source = wanted.source.as_deref();
         if let Some(source) = source {
-            diff.changes.push(Change::new(format!("members.{member}.source"), None, Some(source)));
+            diff.changes.push(Change::new(
+                format!("members.{member}.source"),
+                None,
+                Some(source),
+            ));
         }
         if let Some(size) = wanted.size.as_deref() {
-            diff.changes.push(Change::new(format!("members.{member}.size"), None, Some(size)));
+            diff.changes.push(Change::new(
+                format!("members.{member}.size"),
+                None,
+                Some(size),
+            ));
         }
     }
     let readable = diff.writable();
@@ -108,7 +131,9 @@ fn create(
     if !cluster_stands(plan, view) {
         return;
     }
-    let Ok(server) = view.world.lxd.server.get() else { return };
+    let Ok(server) = view.world.lxd.server.get() else {
+        return;
+    };
     if !server.drivers.is_empty() && !server.drivers.contains(&spec.driver) {
         plan.refuse(
             reasons::UNSUPPORTED,
@@ -116,7 +141,12 @@ fn create(
                 "{} has no storage driver {}: its drivers are {}",
                 server.name,
                 spec.driver,
-                server.drivers.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+                server
+                    .drivers
+                    .iter()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join(", ")
             ),
         );
         return;
@@ -128,7 +158,9 @@ fn create(
                 plan.wait(
                     Topic::Object(ObjectRef::new(Kind::Member, name)),
                     reasons::DEPENDENCY,
-                    format!("Member/{name} joins first, so that the pool is made everywhere at once"),
+                    format!(
+                        "Member/{name} joins first, so that the pool is made everywhere at once"
+                    ),
                 );
             }
         }
@@ -184,8 +216,11 @@ fn phases(
     }
     let errored = seen.is_some_and(|p| p.whole.value.status == "Errored");
     // LXD has the configuration of the first attempt and refuses another one.
-    let (description, config) =
-        if errored { (String::new(), Values::new()) } else { (description, config) };
+    let (description, config) = if errored {
+        (String::new(), Values::new())
+    } else {
+        (description, config)
+    };
     steps.push(Step::new(
         object,
         Action::CreatePool {
@@ -215,7 +250,11 @@ fn update(
         diff.cannot_change("driver", &pool.driver, &spec.driver);
     }
     let merged = diff.config(owner, "config", &spec.config, &pool.config);
-    let description = diff.field("description", spec.description.as_deref(), &pool.description);
+    let description = diff.field(
+        "description",
+        spec.description.as_deref(),
+        &pool.description,
+    );
     let whole_differs = diff.writable();
     let claims = || {
         vec![
@@ -240,7 +279,9 @@ fn update(
     }
     for (member, part) in &seen.members {
         let Some(part) = part.known() else { continue };
-        let Ok(mut wanted) = member_keys(object, spec, member, view) else { continue };
+        let Ok(mut wanted) = member_keys(object, spec, member, view) else {
+            continue;
+        };
         let prefix = format!("members.{member}");
         if let Some(ConfigValue::Plain(source)) = wanted.remove("source") {
             compare_source(&mut diff, &prefix, &source, part, member, view);
@@ -288,10 +329,16 @@ fn compare_source(
         return;
     }
     diff.manage(path.clone());
-    let first = part.config.get("volatile.initial_source").or(part.config.get("source"));
+    let first = part
+        .config
+        .get("volatile.initial_source")
+        .or(part.config.get("source"));
     let Some(first) = first else { return };
     if !same_device(wanted, first, member, view)
-        && part.config.get("source").is_none_or(|now| !same_device(wanted, now, member, view))
+        && part
+            .config
+            .get("source")
+            .is_none_or(|now| !same_device(wanted, now, member, view))
     {
         diff.cannot_change(&path, first, wanted);
     }
@@ -321,16 +368,18 @@ fn disk_for<'a>(
     member: &str,
     view: &View<'a>,
 ) -> Option<(&'a ObjectRef, &'a DiskSpec)> {
-    view.desired.of_kind(Kind::Disk).find_map(|(reference, resource)| match &resource.spec {
-        Spec::Disk(disk)
-            if disk.usage == DiskUse::Pool(pool.to_owned())
-                && disk.state == Presence::Present
-                && on_member(disk, member) =>
-        {
-            Some((reference, disk))
-        }
-        _ => None,
-    })
+    view.desired
+        .of_kind(Kind::Disk)
+        .find_map(|(reference, resource)| match &resource.spec {
+            Spec::Disk(disk)
+                if disk.usage == DiskUse::Pool(pool.to_owned())
+                    && disk.state == Presence::Present
+                    && on_member(disk, member) =>
+            {
+                Some((reference, disk))
+            }
+            _ => None,
+        })
 }
 
 /// Whether any `Disk` supplies a pool.
@@ -343,7 +392,10 @@ pub(super) fn has_disks(pool: &str, desired: &Desired) -> bool {
 /// Whether a `Disk` speaks of a member.
 pub(super) fn on_member(disk: &DiskSpec, member: &str) -> bool {
     disk.member.as_deref() == Some(member)
-        || disk.members.as_ref().is_some_and(|names| names.iter().any(|n| n == member))
+        || disk
+            .members
+            .as_ref()
+            .is_some_and(|names| names.iter().any(|n| n == member))
 }
 
 /// What a member gives to a pool, or what must happen before that is known.
@@ -405,14 +457,34 @@ pub(super) fn keys_of_joiner(
             }
         }
     };
-    for name in view.world.lxd.pools.known().into_iter().flat_map(BTreeMap::keys) {
+    for name in view
+        .world
+        .lxd
+        .pools
+        .known()
+        .into_iter()
+        .flat_map(BTreeMap::keys)
+    {
         let reference = ObjectRef::new(Kind::StoragePool, name.clone());
-        let Some(resource) = view.desired.resources.get(&reference) else { continue };
+        let Some(resource) = view.desired.resources.get(&reference) else {
+            continue;
+        };
         if let Spec::StoragePool(spec) = &resource.spec {
-            add("storage-pool", name, &member_keys(&reference, spec, member, view)?);
+            add(
+                "storage-pool",
+                name,
+                &member_keys(&reference, spec, member, view)?,
+            );
         }
     }
-    for (project, name) in view.world.lxd.networks.known().into_iter().flat_map(BTreeMap::keys) {
+    for (project, name) in view
+        .world
+        .lxd
+        .networks
+        .known()
+        .into_iter()
+        .flat_map(BTreeMap::keys)
+    {
         if let Some(values) = super::network::keys_of_member(project, name, member, view) {
             add("network", name, &values);
         }

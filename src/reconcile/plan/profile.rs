@@ -27,7 +27,12 @@ pub(super) fn plan(
         }
     };
     let seen = profiles.get(&(object.project.clone(), object.name.clone()));
-    let mut diff = Diff::new(ignore, view.entry(object), &view.world.secrets, seen.is_some());
+    let mut diff = Diff::new(
+        ignore,
+        view.entry(object),
+        &view.world.secrets,
+        seen.is_some(),
+    );
     let (no_config, no_devices) = (BTreeMap::new(), Devices::new());
     let config = seen.map_or(&no_config, |p| &p.value.config);
     let merged = diff.config(Owner::Profile, "config", &spec.config, config);
@@ -36,8 +41,11 @@ pub(super) fn plan(
         spec.description.as_deref(),
         seen.map_or("", |p| &p.value.description),
     );
-    let devices =
-        devices(&mut diff, &spec.devices, seen.map_or(&no_devices, |p| &p.value.devices), || {
+    let devices = devices(
+        &mut diff,
+        &spec.devices,
+        seen.map_or(&no_devices, |p| &p.value.devices),
+        || {
             view.entry(object)
                 .map(|e| {
                     e.applied
@@ -47,7 +55,8 @@ pub(super) fn plan(
                         .collect()
                 })
                 .unwrap_or_default()
-        });
+        },
+    );
     let writable = diff.writable() || seen.is_none();
     diff.finish(&mut plan);
     if !cluster_stands(&mut plan, view) || !writable {
@@ -100,8 +109,10 @@ fn devices(
     let mut result: BTreeMap<String, Values> = observed
         .iter()
         .map(|(name, keys)| {
-            let keys =
-                keys.iter().map(|(k, v)| (k.clone(), ConfigValue::Plain(v.clone()))).collect();
+            let keys = keys
+                .iter()
+                .map(|(k, v)| (k.clone(), ConfigValue::Plain(v.clone())))
+                .collect();
             (name.clone(), keys)
         })
         .collect();
@@ -115,8 +126,12 @@ fn devices(
             _ => "",
         };
         let seen = observed.get(name);
-        let merged =
-            diff.config(Owner::Device(device_type), &prefix, keys, seen.unwrap_or(&none));
+        let merged = diff.config(
+            Owner::Device(device_type),
+            &prefix,
+            keys,
+            seen.unwrap_or(&none),
+        );
         result.insert(name.clone(), merged.whole);
     }
     for name in ours() {
@@ -144,7 +159,11 @@ fn references(
     if object.project != DEFAULT_PROJECT {
         if let Ok(projects) = world.projects.get() {
             if !projects.contains_key(&object.project) {
-                missing(ObjectRef::new(Kind::Project, object.project.clone()), view, plan);
+                missing(
+                    ObjectRef::new(Kind::Project, object.project.clone()),
+                    view,
+                    plan,
+                );
             }
         }
     }
@@ -157,14 +176,18 @@ fn references(
             Some("disk") => {
                 let Some(pool) = text("pool") else { continue };
                 let found = world.pools.known().map(|pools| {
-                    pools.get(&pool).is_some_and(|p| p.whole.value.status == "Created")
+                    pools
+                        .get(&pool)
+                        .is_some_and(|p| p.whole.value.status == "Created")
                 });
                 if found == Some(false) {
                     missing(ObjectRef::new(Kind::StoragePool, pool), view, plan);
                 }
             }
             Some("nic") => {
-                let Some(network) = text("network") else { continue };
+                let Some(network) = text("network") else {
+                    continue;
+                };
                 let found = world.networks.known().map(|networks| {
                     let in_project = |project: &str| {
                         networks

@@ -23,7 +23,12 @@ pub(super) fn plan(
         }
     };
     let seen = projects.get(&object.name);
-    let mut diff = Diff::new(ignore, view.entry(object), &view.world.secrets, seen.is_some());
+    let mut diff = Diff::new(
+        ignore,
+        view.entry(object),
+        &view.world.secrets,
+        seen.is_some(),
+    );
     let none = BTreeMap::new();
     let config = seen.map_or(&none, |p| &p.value.config);
     let merged = diff.config(Owner::Project, "config", &spec.config, config);
@@ -42,7 +47,11 @@ pub(super) fn plan(
     plan.steps.push(match seen {
         None => Step::new(
             object,
-            Action::CreateProject { name, description, config: merged.whole },
+            Action::CreateProject {
+                name,
+                description,
+                config: merged.whole,
+            },
             claims,
             format!("make project {}", object.name),
         ),

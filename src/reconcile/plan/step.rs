@@ -6,7 +6,6 @@ use crate::resources::value::ConfigValue;
 use crate::services::host::{HostTarget, Leftovers, WipeDisk};
 use crate::services::lxd::types::{Member, MemberConfigKey, Network, Pool, Profile, Project};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 /// Configuration whose secrets are still references: `apply` reads them.
 pub type Values = BTreeMap<String, ConfigValue>;
@@ -108,12 +107,18 @@ pub struct Claim {
 impl Claim {
     /// A claim nobody else may share.
     pub fn exclusive(on: ClaimOn) -> Claim {
-        Claim { on, exclusive: true }
+        Claim {
+            on,
+            exclusive: true,
+        }
     }
 
     /// A claim others may share.
     pub fn shared(on: ClaimOn) -> Claim {
-        Claim { on, exclusive: false }
+        Claim {
+            on,
+            exclusive: false,
+        }
     }
 
     /// Whether two claims exclude each other.
