@@ -1,1 +1,3 @@
 //! The daemon of one member.
+
+pub mod api;
