@@ -592,3 +592,23 @@ fn refusals_are_one_clear_line() -> Outcome {
     assert_eq!(traces("t-none"), BTreeSet::new());
     Ok(())
 }
+
+#[test]
+fn what_somebody_mounted_inside_survives() -> Outcome {
+    let _alone = alone();
+    let precious = tempfile::tempdir()?;
+    fs::write(precious.path().join("file"), "kept")?;
+    let dir = tempfile::tempdir()?;
+    let inner = dir.path().join("sandboxes/t-mount/hosts/in ner");
+    fs::create_dir_all(&inner)?;
+    let mounted = Command::new("mount")
+        .arg("--bind")
+        .arg(precious.path())
+        .arg(&inner)
+        .status()?;
+    assert!(mounted.success());
+    Sandbox::open(StateDir::new(dir.path()), "t-mount")?.down(&|_| ())?;
+    assert!(!dir.path().join("sandboxes").exists());
+    assert_eq!(fs::read_to_string(precious.path().join("file"))?, "kept");
+    Ok(())
+}

@@ -1,11 +1,13 @@
 //! The Debian base all hosts stand on: made once, never written afterwards.
 
 use super::command::{SHORT, run, tail};
-use super::layout::{Layout, hex};
+use super::contents::{PACKAGES, SETTLE, SUITE, finish, id};
+use super::files::remove_tree;
+use super::layout::Layout;
+use super::lock::Lock;
 use super::sources::{self, Mirror};
-use super::state::{self, Lock, replace};
+use super::state;
 use super::{Error, Report, StateDir};
-use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,118 +16,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-/// The Debian release of the hosts.
-const SUITE: &str = "trixie";
-
-/// What the hosts have installed.
-const PACKAGES: [&str; 27] = [
-    "systemd",
-    "systemd-sysv",
-    "dbus",
-    "udev",
-    "iproute2",
-    "iputils-ping",
-    "procps",
-    "openvswitch-switch",
-    "ovn-central",
-    "ovn-host",
-    "lxd",
-    "lxd-client",
-    "incus",
-    "ceph-mon",
-    "ceph-mgr",
-    "ceph-osd",
-    "ceph-mds",
-    "ceph-common",
-    "ceph-volume",
-    "btrfs-progs",
-    "dnsmasq-base",
-    "nftables",
-    "lvm2",
-    "ca-certificates",
-    "jq",
-    "curl",
-    "socat",
-];
-
-/// Run in the new root by mmdebstrap; `$1` is the root. The packages enable services that would
-/// start databases of their own, and the rest costs time at every boot or reaches out of the host.
-const SETTLE: &str = r#"chroot "$1" sh -ec '
-systemctl mask nvmf-autoconnect.service ceph-mon.service ceph-crash.service \
-  systemd-networkd-wait-online.service rbdmap.service e2scrub_reap.service \
-  dev-hugepages.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount \
-  modprobe@.service systemd-pstore.service lvm2-monitor.service blk-availability.service \
-  console-getty.service getty@tty1.service systemd-logind.service apt-daily.timer \
-  apt-daily-upgrade.timer fstrim.timer e2scrub_all.timer dpkg-db-backup.timer
-systemctl disable ovn-central ovn-ovsdb-server-nb ovn-ovsdb-server-sb ovn-northd ovn-host \
-  lxd.socket lxd.service lxd-containers.service incus.socket incus.service incus-startup.service \
-  incus-user.socket
-systemctl enable systemd-networkd.service
-groupadd --system microcloud
-rm -f /etc/machine-id /var/lib/dbus/machine-id /etc/hostname /etc/resolv.conf
-mkdir -p /etc/microcloud/resources /var/log/journal
-'"#;
-
-/// Files written into the new root: path, mode, content.
-const FILES: [(&str, u32, &str); 4] = [
-    (
-        "etc/systemd/journald.conf.d/sandbox.conf",
-        0o644,
-        "[Journal]\nSystemMaxUse=48M\nSyncIntervalSec=1s\n",
-    ),
-    (
-        "etc/systemd/system/sandbox-disk@.path",
-        0o644,
-        "[Unit]\nDescription=Writes to /dev/%i\n\n[Path]\nPathChanged=/dev/%i\n\n\
-         [Install]\nWantedBy=multi-user.target\n",
-    ),
-    (
-        "etc/systemd/system/sandbox-disk@.service",
-        0o644,
-        "[Unit]\nDescription=Links by UUID to /dev/%i, as udev makes them\nStartLimitIntervalSec=0\n\n\
-         [Service]\nType=oneshot\nExecStart=/usr/lib/sandbox/disk-links %i\n",
-    ),
-    ("usr/lib/sandbox/disk-links", 0o755, DISK_LINKS),
-];
-
-/// What udev does on a real machine when a file system appears: LXD waits for these links.
-const DISK_LINKS: &str = r#"#!/bin/sh
-# Usage: disk-links loopN
-uuid=$(blkid -p -s UUID -o value "/dev/$1")
-mkdir -p /dev/disk/by-uuid
-for link in /dev/disk/by-uuid/*; do
-    if [ "$(readlink "$link")" = "../../$1" ] && [ "${link##*/}" != "$uuid" ]; then
-        rm -f "$link"
-    fi
-done
-if [ -n "$uuid" ]; then
-    ln -sfn "../../$1" "/dev/disk/by-uuid/$uuid"
-fi
-"#;
-
-/// How many loop device nodes a host has from its first moment.
-const LOOP_NODES: u32 = 256;
-
 /// How long mmdebstrap may say nothing.
 const SILENCE: Duration = Duration::from_secs(300);
-
-/// The name of the base this program wants: it changes with everything that goes into a base.
-pub(super) fn id() -> String {
-    let mut digest = Sha256::new();
-    digest.update(SUITE);
-    for package in PACKAGES {
-        digest.update(package);
-        digest.update([0]);
-    }
-    digest.update(SETTLE);
-    for (path, mode, content) in FILES {
-        digest.update(path);
-        digest.update(mode.to_le_bytes());
-        digest.update(content);
-    }
-    digest.update(LOOP_NODES.to_le_bytes());
-    hex(&digest.finalize()[..6])
-}
 
 /// The root of a base.
 pub(super) fn root(dir: &StateDir, id: &str) -> PathBuf {
@@ -159,7 +51,7 @@ pub(super) fn ensure(
     fs::create_dir_all(&unfinished).map_err(|e| Error::io("make", &unfinished, e))?;
     report(&format!(
         "making the base {id} (Debian {SUITE}, {} packages and what they need)",
-        PACKAGES.len()
+        PACKAGES.split(' ').count()
     ));
     debootstrap(&unfinished.join("root"), &mirror, report)?;
     finish(&unfinished.join("root"))?;
@@ -169,7 +61,9 @@ pub(super) fn ensure(
     Ok(id)
 }
 
-/// Runs mmdebstrap, which ends with this program however that ends.
+/// Runs mmdebstrap, which ends with this program however that ends: all its processes are in a pid
+/// namespace whose first process is killed with us, and what it mounts (among it this machine's
+/// `/sys` and `/dev/shm`, below the new root) is in a mount namespace that ends with them.
 fn debootstrap(root: &Path, mirror: &Mirror, report: Report<'_>) -> Result<(), Error> {
     let mut command = Command::new("setpriv");
     command
@@ -177,13 +71,15 @@ fn debootstrap(root: &Path, mirror: &Mirror, report: Report<'_>) -> Result<(), E
             "--pdeathsig",
             "KILL",
             "unshare",
+            "--mount",
+            "--propagation=private",
             "--pid",
             "--fork",
             "--kill-child",
             "mmdebstrap",
         ])
         .args(["--mode=root", "--variant=minbase", "--skip=output/dev"])
-        .arg(format!("--include={}", PACKAGES.join(" ")))
+        .arg(format!("--include={}", PACKAGES))
         .args(
             ["doc", "man", "locale", "info"]
                 .map(|d| format!("--dpkgopt=path-exclude=/usr/share/{d}/*")),
@@ -272,56 +168,11 @@ fn reaching(dump: &str) -> Vec<String> {
         .collect()
 }
 
-/// What is written into a new root beside the packages.
-fn finish(root: &Path) -> Result<(), Error> {
-    for (path, mode, content) in FILES {
-        write_below(root, path, content.as_bytes(), mode)?;
-    }
-    let nodes: String = (0..LOOP_NODES)
-        .map(|n| format!("b /dev/loop{n} 0660 root disk - 7:{n}\n"))
-        .collect();
-    write_below(
-        root,
-        "etc/tmpfiles.d/sandbox-loops.conf",
-        nodes.as_bytes(),
-        0o644,
-    )?;
-    // Tells systemd that caches are newer than /usr, so that no boot makes them again.
-    for path in ["etc/.updated", "var/.updated"] {
-        write_below(root, path, b"", 0o644)?;
-    }
-    Ok(())
-}
-
-/// Writes a file below a root; directories made on the way are readable by everyone.
-pub(super) fn write_below(root: &Path, path: &str, content: &[u8], mode: u32) -> Result<(), Error> {
-    let path = root.join(path);
-    make_dirs(path.parent().unwrap_or(root))?;
-    replace(&path, content, mode)
-}
-
-/// Makes a directory and what is above it, each 0755 whatever the umask.
-pub(super) fn make_dirs(dir: &Path) -> Result<(), Error> {
-    use std::os::unix::fs::PermissionsExt;
-    if dir.is_dir() {
-        return Ok(());
-    }
-    if let Some(above) = dir.parent() {
-        make_dirs(above)?;
-    }
-    match fs::create_dir(dir) {
-        Ok(()) => fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
-            .map_err(|e| Error::io("set the mode of", dir, e)),
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(e) => Err(Error::io("make", dir, e)),
-    }
-}
-
 /// Removes what an interrupted making left. The caller holds the bases' lock.
 fn remove_unfinished(dir: &StateDir) -> Result<(), Error> {
     for name in entries(dir)?.iter().filter(|n| n.starts_with(".new-")) {
         let path = dir.bases().join(name);
-        fs::remove_dir_all(&path).map_err(|e| Error::io("remove", path, e))?;
+        remove_tree(&path)?;
     }
     Ok(())
 }
@@ -379,7 +230,7 @@ fn remove_unused_locked(
         // By a rename first: a base is there whole or not at all, also when this is interrupted.
         let going = dir.bases().join(format!(".new-{id}"));
         fs::rename(&path, &going).map_err(|e| Error::io("remove", path, e))?;
-        fs::remove_dir_all(&going).map_err(|e| Error::io("remove", going, e))?;
+        remove_tree(&going)?;
         report(&format!("base {id} removed"));
     }
     Ok(())

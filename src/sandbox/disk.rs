@@ -4,7 +4,7 @@
 //! outside, and `by-uuid` in the host whenever something wrote to the disk (a `sandbox-disk@`
 //! path unit), because LXD waits for that link after it made a file system.
 
-use super::base::write_below;
+use super::files::{make_dirs, write_below};
 use super::layout::Layout;
 use super::state::{self, Disk, Host, Stored};
 use super::{Error, host, loops};
@@ -113,7 +113,7 @@ pub(super) fn prepare(root: &Path, host: &Host) -> Result<(), Error> {
     let mut links =
         String::from("d /dev/disk/by-id 0755 root root -\nd /dev/disk/by-uuid 0755 root root -\n");
     let wants = root.join("etc/systemd/system/multi-user.target.wants");
-    super::base::make_dirs(&wants)?;
+    make_dirs(&wants)?;
     remove_old_wants(&wants)?;
     for (disk, device) in attached(host) {
         links.push_str(&format!(
@@ -198,8 +198,8 @@ pub(super) fn show(layout: &Layout, name: &str, host: &Host) -> Result<(), Error
 /// Makes nodes and links by id; returns the devices whose link was not there.
 fn link(root: &Path, host: &Host) -> Result<Vec<String>, Error> {
     let by_id = root.join("dev/disk/by-id");
-    super::base::make_dirs(&by_id)?;
-    super::base::make_dirs(&root.join("dev/disk/by-uuid"))?;
+    make_dirs(&by_id)?;
+    make_dirs(&root.join("dev/disk/by-uuid"))?;
     let mut fresh = Vec::new();
     for (disk, device) in attached(host) {
         node(root, device)?;

@@ -32,29 +32,34 @@
 mod base;
 mod cgroups;
 mod command;
+mod contents;
 mod disk;
 mod down;
 mod error;
+mod files;
 mod host;
 mod layout;
+mod lock;
 mod loops;
 mod network;
 mod process;
 mod ready;
 mod requirements;
 mod sources;
+mod start;
 mod state;
 mod subnets;
 mod up;
+mod view;
 
 pub use disk::{DiskSize, ParseSizeError};
 pub use error::Error;
-pub use host::{DiskView, HostState, HostView, SandboxView};
 pub use process::Started;
 pub use state::{Disk, Host, Networks, StateDir, Stored};
 pub use up::Options;
+pub use view::{DiskView, HostState, HostView, SandboxView};
 
-use state::Lock;
+use lock::Lock;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -124,7 +129,7 @@ impl Sandbox {
     /// # Errors
     /// [`Error::NoSandbox`] when there is none of this name.
     pub fn view(&self) -> Result<SandboxView, Error> {
-        host::view(&self.layout)
+        view::view(&self.layout)
     }
 
     /// The command that runs `command` in `host`: standard streams and exit code pass through.

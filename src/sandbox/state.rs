@@ -1,17 +1,15 @@
-//! What is remembered of a sandbox between commands, and the locks around it.
+//! What is remembered of a sandbox between commands.
 
+use super::files::replace;
 use super::layout::Layout;
 use super::process::Started;
 use super::{Error, Sandbox};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 /// The state directory that is used unless another is named.
 const DEFAULT_DIR: &str = "/var/lib/microcloud-sandbox";
@@ -21,9 +19,6 @@ const FIRST_ADDRESS: u16 = 10;
 
 /// How many hosts one sandbox may have.
 pub(super) const MAX_HOSTS: u16 = 240;
-
-/// How long a command waits for another one on the same sandbox.
-const LOCK_DEADLINE: Duration = Duration::from_secs(120);
 
 /// The directory that holds the bases and all sandboxes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,26 +203,6 @@ pub(super) fn write(layout: &Layout, stored: &Stored) -> Result<(), Error> {
     replace(&path, &text, 0o644)
 }
 
-/// Writes a file by renaming a finished one over it.
-pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(dir).map_err(|e| Error::io("make", dir, e))?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".new-")
-        .permissions(fs::Permissions::from_mode(mode))
-        .tempfile_in(dir)
-        .map_err(|e| Error::io("write in", dir, e))?;
-    file.write_all(content)
-        .map_err(|e| Error::io("write", path, e))?;
-    // The temporary file was made under the umask; what is copied into a host must not be.
-    file.as_file()
-        .set_permissions(fs::Permissions::from_mode(mode))
-        .and_then(|()| file.persist(path).map_err(|e| e.error))
-        .map_err(|e| Error::io("write", path, e))?;
-    Ok(())
-}
-
 /// The names of the sandboxes below a state directory.
 pub(super) fn names(dir: &StateDir) -> Result<Vec<String>, Error> {
     let path = dir.sandboxes();
@@ -242,89 +217,6 @@ pub(super) fn names(dir: &StateDir) -> Result<Vec<String>, Error> {
         .collect();
     names.sort();
     Ok(names)
-}
-
-/// A lock that ends with the process that holds it.
-#[derive(Debug)]
-pub(super) struct Lock {
-    _file: File,
-    path: PathBuf,
-}
-
-impl Lock {
-    /// Around everything that changes one sandbox.
-    pub(super) fn sandbox(layout: &Layout) -> Result<Lock, Error> {
-        // Not inside the sandbox's directory: `down` removes that while it holds the lock.
-        Lock::take(
-            layout.dir(),
-            &format!("sandbox-{}", layout.name()),
-            LOCK_DEADLINE,
-        )
-    }
-
-    /// Around making and removing bases.
-    pub(super) fn base(dir: &StateDir) -> Result<Lock, Error> {
-        Lock::take(dir, "base", Duration::from_secs(900))
-    }
-
-    /// As [`Lock::base`], but `None` when it is held by somebody.
-    pub(super) fn base_now(dir: &StateDir) -> Result<Option<Lock>, Error> {
-        match Lock::take(dir, "base", Duration::ZERO) {
-            Ok(lock) => Ok(Some(lock)),
-            Err(Error::Busy { .. }) => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Around choosing subnets.
-    pub(super) fn subnets(dir: &StateDir) -> Result<Lock, Error> {
-        Lock::take(dir, "subnets", LOCK_DEADLINE)
-    }
-
-    fn take(dir: &StateDir, name: &str, deadline: Duration) -> Result<Lock, Error> {
-        let locks = dir.locks();
-        let path = locks.join(name);
-        let begun = Instant::now();
-        loop {
-            fs::create_dir_all(&locks).map_err(|e| Error::io("make", &locks, e))?;
-            let file = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&path)
-                .map_err(|e| Error::io("open", &path, e))?;
-            match file.try_lock() {
-                // A file that its last holder removed locks nobody out: take the new one.
-                Ok(()) if same_file(&file, &path) => return Ok(Lock { _file: file, path }),
-                Ok(()) => continue,
-                Err(TryLockError::Error(e)) => return Err(Error::io("lock", path, e)),
-                Err(TryLockError::WouldBlock) if begun.elapsed() > deadline => {
-                    return Err(Error::Busy {
-                        path,
-                        waited: deadline,
-                    });
-                }
-                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(30)),
-            }
-        }
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // While it is still held. A file that stays is no lock, only a file.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// Whether an open file is still the one its path names.
-fn same_file(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |m: fs::Metadata| (m.dev(), m.ino());
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(there)) => id(open) == id(there),
-        _ => false,
-    }
 }
 
 #[cfg(test)]
@@ -410,42 +302,6 @@ mod tests {
             said.contains("state.json") && said.contains("sandbox down"),
             "{said}"
         );
-        Ok(())
-    }
-
-    #[test]
-    fn a_held_lock_is_waited_for_and_then_named() -> Result<(), Box<dyn std::error::Error>> {
-        let dir = tempfile::tempdir()?;
-        let dir = StateDir::new(dir.path());
-        let held = Lock::take(&dir, "x", Duration::ZERO)?;
-        assert!(matches!(
-            Lock::take(&dir, "x", Duration::from_millis(40)),
-            Err(Error::Busy { .. })
-        ));
-        drop(held);
-        drop(Lock::take(&dir, "x", Duration::ZERO)?);
-        assert_eq!(fs::read_dir(dir.locks())?.count(), 0);
-        Ok(())
-    }
-
-    #[test]
-    fn a_lock_removed_by_its_holder_still_locks_the_next_two_apart()
-    -> Result<(), Box<dyn std::error::Error>> {
-        let dir = tempfile::tempdir()?;
-        let dir = StateDir::new(dir.path());
-        let first = Lock::take(&dir, "x", Duration::ZERO)?;
-        let waiter = {
-            let dir = dir.clone();
-            thread::spawn(move || Lock::take(&dir, "x", Duration::from_secs(10)))
-        };
-        thread::sleep(Duration::from_millis(60));
-        drop(first);
-        let second = waiter.join().map_err(|_| "the waiter failed")??;
-        assert!(matches!(
-            Lock::take(&dir, "x", Duration::ZERO),
-            Err(Error::Busy { .. })
-        ));
-        drop(second);
         Ok(())
     }
 

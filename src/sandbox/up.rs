@@ -1,8 +1,12 @@
 //! Bringing a sandbox up, from any state it may be in.
 
+use super::files::write_below;
 use super::layout::{Layout, check_name};
-use super::state::{self, Host, Lock, Stored};
-use super::{Error, Report, base, disk, down, host, network, ready, requirements, subnets};
+use super::lock::Lock;
+use super::state::{self, Host, Stored};
+use super::{
+    Error, Report, base, contents, disk, down, host, network, ready, requirements, start, subnets,
+};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -142,7 +146,7 @@ fn open(layout: &Layout, options: &Options, report: Report<'_>) -> Result<Stored
             false,
             options.hosts.len().saturating_sub(stored.hosts.len()),
         )?;
-        if stored.base != base::id() {
+        if stored.base != contents::id() {
             report(
                 "this sandbox stays on the base it was made with: `down`, then `up` takes the new one",
             );
@@ -151,7 +155,7 @@ fn open(layout: &Layout, options: &Options, report: Report<'_>) -> Result<Stored
     }
     // Held until the state names the base, so that nobody takes an unused base away meanwhile.
     let _base = Lock::base(dir)?;
-    let fresh = !base::exists(dir, &base::id());
+    let fresh = !base::exists(dir, &contents::id());
     requirements::tools(fresh)?;
     requirements::space(dir, fresh, options.hosts.len())?;
     let base = base::ensure(dir, options.mirror.as_deref(), report)?;
@@ -283,10 +287,10 @@ fn fresh(work: &Work<'_>, name: &str, mut host: Host, options: &Options) -> Resu
         host::install_binary(&layout.upper(name), binary)?;
         write_unit(&layout.upper(name))?;
     }
-    let supervisor = host::spawn(layout, &stored, name, &host)?;
+    let supervisor = start::spawn(layout, &stored, name, &host)?;
     host.supervisor = Some(supervisor);
     work.update(name, |h| h.supervisor = Some(supervisor))?;
-    host::await_init(layout, name, supervisor)?;
+    start::await_init(layout, name, supervisor)?;
     Ok(host)
 }
 
@@ -316,6 +320,6 @@ fn write_unit(root: &std::path::Path) -> Result<bool, Error> {
     if fs::read(root.join(path)).is_ok_and(|there| there == UNIT.as_bytes()) {
         return Ok(false);
     }
-    base::write_below(root, path, UNIT.as_bytes(), 0o644)?;
+    write_below(root, path, UNIT.as_bytes(), 0o644)?;
     Ok(true)
 }
