@@ -25,6 +25,9 @@ impl Lxd {
     /// Makes this server the first member of a new cluster. `cluster.https_address`, or a
     /// `core.https_address` without a wildcard, must be set before.
     ///
+    /// Never ask a server that is in a cluster: LXD 5.0 fails after 3 s and has renamed the
+    /// server in memory by then.
+    ///
     /// # Errors
     /// The server is in a cluster already, or has no address.
     pub async fn bootstrap(&self, name: &str) -> Result<(), LxdError> {
@@ -57,6 +60,23 @@ impl Lxd {
         self.write(
             Write::new(Method::Put, path(&["cluster"]))
                 .body(&body)
+                .deadline(deadlines::MEMBERSHIP),
+        )
+        .await
+    }
+
+    /// Makes this server stand alone again, with a new certificate; its daemon restarts. What it
+    /// held of the cluster is gone from its database.
+    ///
+    /// This is also the way out of a join that failed half way: then `environment.server_clustered`
+    /// is true and [`Lxd::cluster`] says `enabled: false`, and every join is refused.
+    ///
+    /// # Errors
+    /// There are other members, or the request was refused.
+    pub async fn leave_cluster(&self) -> Result<(), LxdError> {
+        self.write(
+            Write::new(Method::Put, path(&["cluster"]))
+                .body(&json!({ "server_name": "", "enabled": false }))
                 .deadline(deadlines::MEMBERSHIP),
         )
         .await

@@ -11,6 +11,10 @@ pub const CONNECT: Duration = Duration::from_secs(5);
 /// is held up by it.
 pub const READ: Duration = Duration::from_secs(10);
 
+/// Reading an object as another member sees it: a member that is down is reported as such after
+/// exactly 10 s, and that answer is worth more than a deadline that passed.
+pub const READ_TARGET: Duration = Duration::from_secs(15);
+
 /// Reading a list: 1,000 profiles take about 4 s, and some lists ask every member.
 pub const LIST: Duration = Duration::from_secs(30);
 

@@ -86,7 +86,7 @@ impl LxdError {
     /// And a 404 may speak of another object than the one asked for: a profile whose device names
     /// a network that is not there is refused with it.
     pub fn reported(status: u16, message: String) -> Self {
-        if message.starts_with("Device validation failed") {
+        if status == 404 && OF_ANOTHER_OBJECT.iter().any(|p| message.starts_with(p)) {
             return LxdError::Refused { status, message };
         }
         match status {
@@ -99,12 +99,29 @@ impl LxdError {
         let lower = message.to_lowercase();
         if is_unavailable(&lower) {
             LxdError::Unavailable { message }
-        } else if lower.contains("already exists") || lower.contains("already defined") {
+        } else if is_there(&lower) {
             LxdError::Conflict { message }
         } else {
             LxdError::Refused { status, message }
         }
     }
+}
+
+/// How a 404 begins that speaks of something the request mentions, not of what it asks for:
+/// a device's network, a member's group, the profile a project does not have.
+const OF_ANOTHER_OBJECT: [&str; 3] = [
+    "Device validation failed",
+    "Update cluster groups",
+    "Delete project default profile",
+];
+
+/// The words with which LXD and Incus say that an object is there: at all, on this member, or
+/// past the state in which it could be defined.
+fn is_there(lower: &str) -> bool {
+    lower.contains("already exists")
+        || lower.contains("already defined")
+        || lower.contains("is already created")
+        || lower.ends_with(" is not in pending state")
 }
 
 /// The words with which LXD and Incus say that the cluster, its database or a member it had to
@@ -117,4 +134,6 @@ fn is_unavailable(lower: &str) -> bool {
         || lower.contains("daemon is starting up")
         || lower.contains("daemon is shutting down")
         || (lower.contains("peer node") && lower.contains("is down"))
+        || lower.contains("missing event connection with target")
+        || lower.contains("unable to connect to: ")
 }

@@ -8,6 +8,7 @@ use backoff::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures_util::StreamExt;
 use futures_util::stream::{self, Stream};
 use serde_json::Value;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -27,8 +28,13 @@ pub enum Event {
 /// A stream that was open this long was healthy: the pauses start small again.
 const HEALTHY: Duration = Duration::from_secs(10);
 
+/// How many events are remembered to tell copies. In a cluster LXD sends each event of the member
+/// that is listened to twice, with events of other members at most in between.
+const REMEMBERED: usize = 32;
+
 struct State {
     lxd: Lxd,
+    recent: VecDeque<Value>,
     open: Option<(EventStream, Instant)>,
     pauses: ExponentialBackoff,
     pause: Option<Duration>,
@@ -54,6 +60,7 @@ impl Lxd {
     pub fn events(&self) -> impl Stream<Item = Event> + Send + 'static {
         let state = State {
             lxd: self.clone(),
+            recent: VecDeque::with_capacity(REMEMBERED),
             open: None,
             pauses: pauses(),
             pause: None,
@@ -71,7 +78,9 @@ async fn next(state: &mut State) -> Event {
             let item = stream.next().await;
             match item {
                 Some(Ok(raw)) => {
-                    if let Some(lifecycle) = lifecycle(&raw) {
+                    if let Some(lifecycle) = lifecycle(&raw)
+                        && first_time(&mut state.recent, raw)
+                    {
                         return Event::Lifecycle(lifecycle);
                     }
                     continue;
@@ -106,6 +115,22 @@ async fn next(state: &mut State) -> Event {
             }
         }
     }
+}
+
+/// Whether this event was not among the last ones. Two events are the same when all of their
+/// frames are, the time to the nanosecond included; without a time nothing can be said.
+fn first_time(recent: &mut VecDeque<Value>, raw: Value) -> bool {
+    if raw.get("timestamp").is_none() {
+        return true;
+    }
+    if recent.contains(&raw) {
+        return false;
+    }
+    if recent.len() == REMEMBERED {
+        recent.pop_front();
+    }
+    recent.push_back(raw);
+    true
 }
 
 async fn open(lxd: &Lxd) -> Result<EventStream, TransportError> {

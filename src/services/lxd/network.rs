@@ -3,7 +3,7 @@
 use super::client::{Lxd, Write};
 use super::deadlines;
 use super::error::LxdError;
-use super::path::{in_project, on_target, path};
+use super::path::{in_project, on_target, path, read_within};
 use super::requests::{NetworkCreate, ObjectPut};
 use super::transport::Method;
 use super::types::{Network, Versioned};
@@ -29,13 +29,14 @@ impl Lxd {
         target: Option<&str>,
     ) -> Result<Versioned<Network>, LxdError> {
         let query = on_target(in_project(project), target);
-        self.get(path(&["networks", name]), query, deadlines::READ)
+        self.get(path(&["networks", name]), query, read_within(target))
             .await
     }
 
     /// Creates a network: on a server that stands alone with all keys; in a cluster first once
     /// per member (`target`) with that member's keys, then once without a target with the others.
-    /// `ovn` networks have no phase per member.
+    /// `ovn` networks have no phase per member. In a cluster LXD 5.0 ignores the description:
+    /// write it afterwards ([`Lxd::put_network`]).
     ///
     /// # Errors
     /// [`LxdError::Conflict`] when it is there already, or on that member; or it was refused.
@@ -54,7 +55,12 @@ impl Lxd {
         .await
     }
 
-    /// Replaces description and configuration as a whole; with a target that member's own keys.
+    /// Replaces description and configuration as a whole. In a cluster without a target: all
+    /// global keys. With a target: that member's own keys *and* all global keys as they are, or
+    /// these are erased for all members. On a server that stands alone: all keys.
+    ///
+    /// Before the network is `Created` only the call with a target is allowed, for a member where
+    /// it is still `Pending`: this is how a wrong key is mended.
     ///
     /// # Errors
     /// [`LxdError::Changed`] when the ETag no longer holds; or it was refused.

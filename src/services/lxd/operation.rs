@@ -61,22 +61,38 @@ impl Lxd {
             let asked = Instant::now();
             match self.wait_slice(id, slice).await {
                 Ok(operation) if operation.status_code >= code::SUCCESS => return ended(operation),
-                Ok(_) => {}
-                Err(LxdError::NotFound { .. }) => {
-                    return Err(LxdError::OutcomeUnknown { id: id.to_owned() });
-                }
-                // A joining daemon replaces its database and drops connections, and the slice's
-                // end is an error too (500 "context deadline exceeded"). The operation itself
-                // says how it went.
-                Err(LxdError::Transport(_) | LxdError::Unavailable { .. }) => {}
-                Err(LxdError::Refused { status, .. }) if status >= 500 => {}
-                Err(other) => return Err(other),
+                // The slice ended, as newer servers tell it; or the connection broke, as it does
+                // when a joining daemon replaces its database.
+                Ok(_) | Err(LxdError::Transport(_)) => {}
+                // LXD 5.0 answers with an error when the slice ends (500 "context deadline
+                // exceeded"), and with the operation's own error, whatever its status, when the
+                // operation fails meanwhile: 404 need not mean that the operation is unknown.
+                // The operation itself says how it stands.
+                Err(_) => match self.operation(id).await {
+                    Ok(operation) if operation.status_code >= code::SUCCESS => {
+                        return ended(operation);
+                    }
+                    Ok(_) | Err(LxdError::Transport(_) | LxdError::Unavailable { .. }) => {}
+                    Err(LxdError::NotFound { .. }) => {
+                        return Err(LxdError::OutcomeUnknown { id: id.to_owned() });
+                    }
+                    Err(other) => return Err(other),
+                },
             }
             // An answer that came at once, though the operation lives, must not become a busy loop.
             if asked.elapsed() < deadlines::WAIT_PAUSE {
                 sleep(deadlines::WAIT_PAUSE).await;
             }
         }
+    }
+
+    /// One operation as it stands.
+    ///
+    /// # Errors
+    /// [`LxdError::NotFound`] when it was never there, or ended more than 5 s ago.
+    pub async fn operation(&self, id: &str) -> Result<Operation, LxdError> {
+        let path = path(&["operations", id]);
+        Ok(self.get(path, Vec::new(), deadlines::READ).await?.value)
     }
 
     async fn wait_slice(&self, id: &str, slice: Duration) -> Result<Operation, LxdError> {

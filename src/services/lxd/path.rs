@@ -43,6 +43,14 @@ pub(crate) fn on_target(
     query
 }
 
+/// How long a read may take, which another member may have to answer.
+pub(crate) fn read_within(target: Option<&str>) -> std::time::Duration {
+    match target {
+        Some(_) => super::deadlines::READ_TARGET,
+        None => super::deadlines::READ,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

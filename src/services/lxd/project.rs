@@ -35,9 +35,12 @@ impl Lxd {
             .await
     }
 
-    /// Replaces description and configuration as a whole. There is no merging counterpart here:
-    /// LXD 5.0 answers `PATCH` of a project without profiles of its own with 404 and changes
-    /// nothing.
+    /// Replaces description and configuration as a whole, the `features.*` keys too: a feature
+    /// that is not in it is switched off, and with `features.profiles` the project's `default`
+    /// profile is deleted. Always send what was read, changed.
+    ///
+    /// There is no merging counterpart here: LXD 5.0 reads the features out of a `PATCH` alone,
+    /// so it would switch them off as well.
     ///
     /// # Errors
     /// [`LxdError::Changed`] when the ETag no longer holds; or it was refused.

@@ -37,11 +37,13 @@ impl Lxd {
     /// It could not be read.
     pub async fn server_of(&self, target: &str) -> Result<Versioned<Server>, LxdError> {
         let query = on_target(Vec::new(), Some(target));
-        self.get(path(&[]), query, deadlines::READ).await
+        self.get(path(&[]), query, deadlines::READ_TARGET).await
     }
 
-    /// Replaces the server configuration as a whole: a key that is not in it is reset. With a
-    /// target, that member's own keys.
+    /// Replaces the server configuration: a key that is not in it is reset, except that LXD 5.0
+    /// keeps `user.*` keys ([`Lxd::patch_server`] with an empty value removes those). The
+    /// answering member's own keys belong to it too: without `cluster.https_address` a member of
+    /// a cluster refuses. With a target, the same as that member would do it.
     ///
     /// # Errors
     /// [`LxdError::Changed`] when the ETag no longer holds; or it was refused.

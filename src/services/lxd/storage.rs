@@ -3,7 +3,7 @@
 use super::client::{Lxd, Write};
 use super::deadlines;
 use super::error::LxdError;
-use super::path::{on_target, path};
+use super::path::{on_target, path, read_within};
 use super::requests::{ObjectPut, PoolCreate};
 use super::transport::Method;
 use super::types::{Pool, Versioned};
@@ -27,7 +27,7 @@ impl Lxd {
         target: Option<&str>,
     ) -> Result<Versioned<Pool>, LxdError> {
         let query = on_target(Vec::new(), target);
-        self.get(path(&["storage-pools", name]), query, deadlines::READ)
+        self.get(path(&["storage-pools", name]), query, read_within(target))
             .await
     }
 
@@ -50,7 +50,12 @@ impl Lxd {
         .await
     }
 
-    /// Replaces description and configuration as a whole; with a target that member's own keys.
+    /// Replaces description and configuration as a whole. In a cluster without a target: all
+    /// global keys. With a target: that member's own keys *and* all global keys as they are, or
+    /// these are erased for all members. On a server that stands alone: all keys.
+    ///
+    /// Before the pool is `Created` only the call with a target is allowed, for a member where it
+    /// is still `Pending`: this is how a wrong `source` is mended.
     ///
     /// # Errors
     /// [`LxdError::Changed`] when the ETag no longer holds; or it was refused.

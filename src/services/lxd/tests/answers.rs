@@ -47,6 +47,29 @@ async fn failures_are_sorted_by_what_to_do_about_them() {
             "no available dqlite leader server found",
             "Unavailable",
         ),
+        (
+            500,
+            "Missing event connection with target cluster member",
+            "Unavailable",
+        ),
+        (
+            500,
+            "failed to notify peer 10.0.0.3:8443: Put \"https://…\": Unable to connect to: \
+             10.0.0.3:8443 ([dial tcp: connection refused])",
+            "Unavailable",
+        ),
+        (500, "The storage pool is already created", "Conflict"),
+        (500, "Network is not in pending state", "Conflict"),
+        (
+            500,
+            "Pool source cannot be changed when not in pending state",
+            "Refused",
+        ),
+        (
+            404,
+            "Update cluster groups: Cluster group not found",
+            "Refused",
+        ),
         (400, "Unknown configuration key", "Refused"),
         (403, "not authorized", "Refused"),
         (

@@ -25,6 +25,7 @@ async fn a_write_may_answer_at_once_or_with_an_operation() {
     lxd.create_pool(&pool(), None).await.expect("done at once");
     double.answer(202, started("o1"));
     double.answer(500, error(500, "context deadline exceeded"));
+    double.sync(at(103, ""));
     double.sync(at(200, ""));
     lxd.create_pool(&pool(), Some("m1"))
         .await
@@ -34,10 +35,11 @@ async fn a_write_may_answer_at_once_or_with_an_operation() {
         [
             r#"POST /1.0/storage-pools?target=m1 {"config":{},"driver":"dir","name":"local"}"#,
             "GET /1.0/operations/o1/wait?timeout=10",
+            "GET /1.0/operations/o1",
             "GET /1.0/operations/o1/wait?timeout=10",
         ]
     );
-    assert_eq!(lxd.counters(), (4, 2));
+    assert_eq!(lxd.counters(), (5, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -48,6 +50,20 @@ async fn a_failed_operation_inside_a_200_is_a_failure() {
     let failure = lxd.create_pool(&pool(), None).await.expect_err("failed");
     assert!(
         matches!(&failure, LxdError::Operation { message } if message == "no space left"),
+        "{failure:?}"
+    );
+}
+
+/// An operation that fails while it is waited for answers with its own error and status.
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_looks_like_a_missing_operation_is_told_as_it_is() {
+    let (double, lxd) = Double::new();
+    double.answer(202, started("o1"));
+    double.answer(404, error(404, "Network not found"));
+    double.sync(at(400, "Network not found"));
+    let failure = lxd.create_pool(&pool(), None).await.expect_err("failed");
+    assert!(
+        matches!(&failure, LxdError::Operation { message } if message == "Network not found"),
         "{failure:?}"
     );
 }
@@ -67,7 +83,9 @@ async fn a_forgotten_operation_has_an_unknown_outcome() {
     double.answer(202, started("o1"));
     double.push(Err(broken()));
     double.answer(503, error(503, "LXD daemon not ready yet"));
-    double.answer(404, error(404, "not found"));
+    double.answer(503, error(503, "LXD daemon not ready yet"));
+    double.answer(404, error(404, "Operation not found"));
+    double.answer(404, error(404, "Operation not found"));
     let failure = lxd.create_pool(&pool(), None).await.expect_err("unknown");
     assert!(
         matches!(&failure, LxdError::OutcomeUnknown { id } if id == "o1"),
@@ -102,6 +120,7 @@ async fn waiting_ends_at_the_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_wait_is_not_repeated() {
     let (double, lxd) = Double::new();
+    double.answer(403, error(403, "not authorized"));
     double.answer(403, error(403, "not authorized"));
     let failure = lxd
         .wait("o1", Duration::from_secs(30))

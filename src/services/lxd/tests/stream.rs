@@ -44,6 +44,35 @@ async fn each_opening_is_told_so_that_everything_is_read_again() {
     );
 }
 
+/// In a cluster a member's own events come twice.
+#[tokio::test(start_paused = true)]
+async fn copies_of_an_event_are_told_once() {
+    let (double, lxd) = Double::new();
+    let at = |time: &str, name: &str| {
+        let mut event = updated(name);
+        event["timestamp"] = json!(time);
+        event
+    };
+    double.stream(Ok(vec![
+        at("t1", "a"),
+        at("t2", "b"),
+        at("t1", "a"),
+        at("t3", "a"),
+        updated("c"),
+        updated("c"),
+    ]));
+    let sources: Vec<String> = lxd
+        .events()
+        .take(6)
+        .filter_map(async |event| match event {
+            Event::Lifecycle(l) => Some(l.source.replace("/1.0/profiles/", "")),
+            _ => None,
+        })
+        .collect()
+        .await;
+    assert_eq!(sources, ["a", "b", "a", "c", "c"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn pauses_grow_and_have_an_end() {
     let (double, lxd) = Double::new();
