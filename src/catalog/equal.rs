@@ -45,6 +45,23 @@ fn same(form: Form, a: &str, b: &str) -> bool {
     }
 }
 
+/// What a value must be, when it is not.
+pub(super) fn expects(form: Form, value: &str) -> Option<&'static str> {
+    match form {
+        Form::Bool if !value.is_empty() && truth(value).is_none() => Some("true or false"),
+        Form::Size if !value.is_empty() && bytes(value).is_none() && !share(value) => {
+            Some("a size such as 10GiB")
+        }
+        _ => None,
+    }
+}
+
+/// A share of what there is, such as `50%`.
+fn share(text: &str) -> bool {
+    text.strip_suffix('%')
+        .is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
 /// The spellings LXD and Incus take for truth values.
 fn truth(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {

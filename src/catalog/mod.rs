@@ -100,6 +100,18 @@ pub fn device_types() -> &'static [&'static str] {
     device::TYPES
 }
 
+/// What a value of a key must be, when this one is not: `true or false`, `a size such as 10GiB`.
+/// Values of keys of which nothing is known are never wrong.
+pub fn expects(owner: Owner<'_>, key: &str, value: &str) -> Option<&'static str> {
+    let form = find(owner, key)?.form;
+    equal::expects(form, value)
+}
+
+/// A size in bytes, with the suffixes LXD and Incus take: `10GiB`, `500MB`, `1024`.
+pub fn parse_size(text: &str) -> Option<u128> {
+    equal::bytes(text)
+}
+
 fn find(owner: Owner<'_>, key: &str) -> Option<&'static Row> {
     tables(owner)
         .into_iter()

@@ -3,7 +3,10 @@
 //! Exit codes: 0 done, 1 not as wanted (differs, not ready), 2 usage or invalid input,
 //! 3 the agent or a service could not be reached.
 
+pub mod explain;
 pub mod sandbox;
+pub mod schema;
+pub mod validate;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -39,6 +42,12 @@ struct Args {
 enum Command {
     /// Throwaway hosts on this machine that run the real services
     Sandbox(sandbox::Args),
+    /// Check files without a cloud: every error with its line
+    Validate(validate::Args),
+    /// Print the JSON Schema of a kind, or of all
+    Schema(schema::Args),
+    /// Tell what a kind or a field of it means
+    Explain(explain::Args),
 }
 
 /// Reads the command line and runs the command.
@@ -46,6 +55,15 @@ pub fn run() -> ExitCode {
     let args = Args::parse();
     let exit = match args.command {
         Command::Sandbox(args) => sandbox::run(args),
+        Command::Validate(args) => validate::run(args),
+        Command::Schema(args) => schema::run(args),
+        Command::Explain(args) => explain::run(args),
     };
     exit.into()
+}
+
+/// Prints to the standard output. A reader that went away (`| head`) is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }

@@ -1,0 +1,90 @@
+//! `microcloud validate`: checks files without a cloud.
+
+use super::Exit;
+use crate::resources::{Diagnostic, Reading, files, render};
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+/// Arguments of `microcloud validate`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Files and folders; `-` is the standard input. They are checked together, as one set
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// How to tell what is wrong
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// For people, with the lines
+    Text,
+    /// One line for each error
+    Line,
+    /// For programs: {"valid", "resources", "errors"}
+    Json,
+}
+
+/// What `-o json` prints; the names are kept stable.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    valid: bool,
+    /// How many resources are valid.
+    resources: usize,
+    errors: Vec<&'a Diagnostic>,
+}
+
+/// Runs the command: 0 when everything is valid, 2 when not or when there is nothing.
+pub fn run(args: Args) -> Exit {
+    let reading = files::read(&args.paths, &mut std::io::stdin().lock(), &[]);
+    let errors: Vec<&Diagnostic> = reading
+        .broken
+        .iter()
+        .flat_map(|broken| &broken.diagnostics)
+        .collect();
+    let valid = errors.is_empty() && !reading.resources.is_empty();
+    // A reader that went away (`| head`) does not change whether the files are valid.
+    let _ = print(&args, &reading, errors, valid);
+    if valid { Exit::Done } else { Exit::Invalid }
+}
+
+fn print(
+    args: &Args,
+    reading: &Reading,
+    errors: Vec<&Diagnostic>,
+    valid: bool,
+) -> std::io::Result<()> {
+    let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
+    let count = reading.resources.len();
+    match args.output {
+        Output::Json => {
+            let report = Report {
+                valid,
+                resources: count,
+                errors,
+            };
+            serde_json::to_writer_pretty(&mut out, &report)?;
+            return writeln!(out);
+        }
+        Output::Line => {
+            for error in &errors {
+                writeln!(err, "{error}")?;
+            }
+        }
+        Output::Text => {
+            let colored = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+            let color = colored && std::io::stderr().is_terminal();
+            write!(err, "{}", render::render(errors.iter().copied(), color))?;
+        }
+    }
+    if !errors.is_empty() {
+        return writeln!(err, "\n{}", render::summary(errors.iter().copied()));
+    }
+    match count {
+        0 => writeln!(err, "error: there are no resources"),
+        1 => writeln!(out, "1 resource is valid"),
+        _ => writeln!(out, "{count} resources are valid"),
+    }
+}
