@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 not as wanted (differs, not ready), 2 usage or invalid input,
 //! 3 the agent or a service could not be reached.
 
+pub mod agent;
 pub mod explain;
 pub mod sandbox;
 pub mod schema;
@@ -40,6 +41,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The daemon of this machine, its key, and whom it trusts first
+    Agent(agent::Args),
     /// Throwaway hosts on this machine that run the real services
     Sandbox(sandbox::Args),
     /// Check files without a cloud: every error with its line
@@ -54,6 +57,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let args = Args::parse();
     let exit = match args.command {
+        Command::Agent(args) => agent::run(args),
         Command::Sandbox(args) => sandbox::run(args),
         Command::Validate(args) => validate::run(args),
         Command::Schema(args) => schema::run(args),

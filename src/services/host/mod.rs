@@ -1,6 +1,7 @@
 //! One machine: its disks and interfaces, and what can only be done on it. One trait, for this
 //! machine or, through a peer's agent, for another one.
 
+pub mod local;
 mod types;
 
 pub use types::*;

@@ -43,6 +43,10 @@ pub struct HostReport {
 /// The instance service of one machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "camelCase")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one per machine, and nearly all are running"
+)]
 pub enum LxdReport {
     /// No socket, no unit.
     NotInstalled,

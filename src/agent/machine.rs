@@ -1,0 +1,227 @@
+//! The machine this agent runs on, as the controller sees it: the epoch is checked before
+//! anything is looked at or done, also when the controller is this agent itself.
+
+use super::epoch::{EpochBook, EpochError};
+use super::lxd_watch::LxdStarted;
+use super::trust::TrustBook;
+use super::with_causes;
+use crate::services::host::local::LocalHost;
+use crate::services::host::{
+    Beat, BootstrapLxd, Host, HostError, HostReport, JoinLxd, TrustStore, WipeDisk,
+};
+use crate::services::peer::{Claim, Fingerprint, VERSION};
+use async_trait::async_trait;
+use std::future::Future;
+use std::sync::Arc;
+
+/// Who asks, proven by the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The member.
+    pub name: String,
+    /// The epoch it leads with; `None` when it does not lead.
+    pub epoch: Option<u64>,
+}
+
+/// This machine with what its agent knows.
+#[derive(Debug)]
+pub struct Machine {
+    /// The machine itself.
+    pub local: LocalHost,
+    /// The fingerprint of the agent's key.
+    pub fingerprint: Fingerprint,
+    /// The trusted keys.
+    pub trust: Arc<TrustBook>,
+    /// The highest epoch, and this agent's own claim.
+    pub epochs: Arc<EpochBook>,
+    /// When the service beside this agent started.
+    pub lxd_started: LxdStarted,
+}
+
+impl Machine {
+    /// Looks at the machine.
+    ///
+    /// # Errors
+    /// The caller's epoch is stale, or the machine cannot be read.
+    pub async fn report(self: &Arc<Self>, caller: &Caller) -> Result<HostReport, HostError> {
+        self.check(caller).await?;
+        self.local.report(self.fingerprint.as_str()).await
+    }
+
+    /// The cheap look.
+    ///
+    /// # Errors
+    /// The caller's epoch is stale.
+    pub async fn beat(self: &Arc<Self>, caller: &Caller) -> Result<Beat, HostError> {
+        self.check(caller).await?;
+        let highest = self.epochs.highest();
+        Ok(Beat {
+            name: self.local.name().to_owned(),
+            version: VERSION.to_owned(),
+            epoch: highest.number,
+            holder: highest.holder,
+            leading: self.epochs.epoch().is_some(),
+            lxd_started: self.lxd_started.get(),
+            boot_id: self.local.boot_id(),
+        })
+    }
+
+    /// Makes the LXD of this machine the first member.
+    ///
+    /// # Errors
+    /// The caller does not lead, or it failed.
+    pub async fn bootstrap_lxd(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: BootstrapLxd,
+    ) -> Result<(), HostError> {
+        self.change(caller, move |machine| async move {
+            machine.local.bootstrap_lxd(request).await
+        })
+        .await
+    }
+
+    /// Makes the LXD of this machine join.
+    ///
+    /// # Errors
+    /// The caller does not lead, or it failed.
+    pub async fn join_lxd(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: JoinLxd,
+    ) -> Result<(), HostError> {
+        self.change(caller, move |machine| async move {
+            machine.local.join_lxd(request).await
+        })
+        .await
+    }
+
+    /// Destroys the signatures on a disk.
+    ///
+    /// # Errors
+    /// The caller does not lead, it is not the disk that was meant, or it failed.
+    pub async fn wipe_disk(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: WipeDisk,
+    ) -> Result<(), HostError> {
+        self.change(caller, move |machine| async move {
+            machine.local.wipe_disk(request).await
+        })
+        .await
+    }
+
+    /// Takes over the cluster's trust store.
+    ///
+    /// # Errors
+    /// The caller does not lead, or the store is older or not valid.
+    pub async fn set_trust(
+        self: &Arc<Self>,
+        caller: &Caller,
+        trust: TrustStore,
+    ) -> Result<(), HostError> {
+        self.change(caller, move |machine| async move {
+            blocking(move || machine.trust.set_store(trust).map_err(HostError::from)).await
+        })
+        .await
+    }
+
+    /// Runs a change in a task of its own: a caller that stops waiting does not cut it in two.
+    async fn change<F, W>(self: &Arc<Self>, caller: &Caller, work: F) -> Result<(), HostError>
+    where
+        F: FnOnce(Arc<Machine>) -> W,
+        W: Future<Output = Result<(), HostError>> + Send + 'static,
+    {
+        if caller.epoch.is_none() {
+            return Err(HostError::GuardFailed {
+                reason: format!(
+                    "`{}` does not lead: only the leading agent changes a machine",
+                    caller.name
+                ),
+            });
+        }
+        self.check(caller).await?;
+        tokio::spawn(work(Arc::clone(self)))
+            .await
+            .unwrap_or_else(|e| {
+                Err(HostError::Failed {
+                    reason: format!("the change was broken off: {e}"),
+                })
+            })
+    }
+
+    /// Refuses a stale epoch; records a new one.
+    async fn check(self: &Arc<Self>, caller: &Caller) -> Result<(), HostError> {
+        let Some(epoch) = caller.epoch else {
+            return Ok(());
+        };
+        let highest = self.epochs.highest();
+        if highest.number == epoch && highest.holder == caller.name {
+            return Ok(());
+        }
+        let (machine, caller) = (Arc::clone(self), caller.clone());
+        blocking(move || match machine.epochs.admit(epoch, &caller.name) {
+            Ok(()) => Ok(()),
+            Err(EpochError::Stale { number, .. }) => Err(HostError::StaleEpoch {
+                name: machine.local.name().to_owned(),
+                known: number,
+                ours: epoch,
+            }),
+            Err(error) => Err(HostError::Failed {
+                reason: with_causes(&error),
+            }),
+        })
+        .await
+    }
+}
+
+/// Runs what waits for the disk where it holds nothing up.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, HostError> + Send + 'static,
+) -> Result<T, HostError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| {
+        Err(HostError::Failed {
+            reason: format!("the work was broken off: {e}"),
+        })
+    })
+}
+
+/// This machine, for the controller in this agent.
+#[derive(Debug, Clone)]
+pub struct OwnHost(pub Arc<Machine>);
+
+impl OwnHost {
+    fn caller(&self) -> Caller {
+        Caller {
+            name: self.0.local.name().to_owned(),
+            epoch: self.0.epochs.epoch(),
+        }
+    }
+}
+
+#[async_trait]
+impl Host for OwnHost {
+    async fn report(&self) -> Result<HostReport, HostError> {
+        self.0.report(&self.caller()).await
+    }
+
+    async fn beat(&self) -> Result<Beat, HostError> {
+        self.0.beat(&self.caller()).await
+    }
+
+    async fn bootstrap_lxd(&self, request: BootstrapLxd) -> Result<(), HostError> {
+        self.0.bootstrap_lxd(&self.caller(), request).await
+    }
+
+    async fn join_lxd(&self, request: JoinLxd) -> Result<(), HostError> {
+        self.0.join_lxd(&self.caller(), request).await
+    }
+
+    async fn wipe_disk(&self, request: WipeDisk) -> Result<(), HostError> {
+        self.0.wipe_disk(&self.caller(), request).await
+    }
+
+    async fn set_trust(&self, trust: TrustStore) -> Result<(), HostError> {
+        self.0.set_trust(&self.caller(), trust).await
+    }
+}

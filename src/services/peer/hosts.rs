@@ -1,0 +1,137 @@
+//! The machines of the cluster: this one directly, the others through their agents.
+
+use super::client::{Answer, PeerClient};
+use crate::services::host::{
+    Beat, BootstrapLxd, Host, HostError, HostReport, HostTarget, Hosts, JoinLxd, TrustStore,
+    WipeDisk,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use reqwest::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the cheap look may take.
+pub const BEAT_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a report may take: it reads every disk.
+pub const REPORT_DEADLINE: Duration = Duration::from_secs(10);
+/// How long bootstrap and join may take.
+pub const FORM_DEADLINE: Duration = Duration::from_secs(150);
+/// How long destroying a disk's signatures may take.
+pub const WIPE_DEADLINE: Duration = Duration::from_secs(60);
+/// How long storing the trust store may take.
+pub const TRUST_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Finds the machine of a member: the own one is called directly, others through their agents.
+#[derive(Debug, Clone)]
+pub struct PeerHosts {
+    client: PeerClient,
+    own: Arc<dyn Host>,
+}
+
+impl PeerHosts {
+    /// `own` is the machine this agent runs on.
+    pub fn new(client: PeerClient, own: Arc<dyn Host>) -> PeerHosts {
+        PeerHosts { client, own }
+    }
+}
+
+impl Hosts for PeerHosts {
+    fn host(&self, target: &HostTarget) -> Arc<dyn Host> {
+        if target.name == self.client.own_name() {
+            return Arc::clone(&self.own);
+        }
+        Arc::new(PeerHost {
+            client: self.client.clone(),
+            target: target.clone(),
+        })
+    }
+}
+
+/// The machine of another member, through its agent.
+#[derive(Debug, Clone)]
+pub struct PeerHost {
+    client: PeerClient,
+    target: HostTarget,
+}
+
+impl PeerHost {
+    /// The machine `target` names.
+    pub fn new(client: PeerClient, target: HostTarget) -> PeerHost {
+        PeerHost { client, target }
+    }
+
+    async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        deadline: Duration,
+    ) -> Result<T, HostError> {
+        self.call(Method::GET, path, Bytes::new(), deadline).await
+    }
+
+    async fn post(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        deadline: Duration,
+    ) -> Result<(), HostError> {
+        let body = serde_json::to_vec(body).map_err(|e| HostError::Failed {
+            reason: format!("cannot write the request {path}: {e}"),
+        })?;
+        let _done: serde_json::Value = self.call(Method::POST, path, body.into(), deadline).await?;
+        Ok(())
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<T, HostError> {
+        let Answer { status, body } = self
+            .client
+            .forward(&self.target, method, path, body, deadline)
+            .await?;
+        let odd = |reason: String| HostError::Failed {
+            reason: format!("{} answered {path} with {reason}", self.target.name),
+        };
+        if (200..300).contains(&status) {
+            return serde_json::from_slice(&body)
+                .map_err(|e| odd(format!("something unexpected: {e}")));
+        }
+        Err(serde_json::from_slice(&body).unwrap_or_else(|_| odd(format!("HTTP status {status}"))))
+    }
+}
+
+#[async_trait]
+impl Host for PeerHost {
+    async fn report(&self) -> Result<HostReport, HostError> {
+        self.get("/v1/host/report", REPORT_DEADLINE).await
+    }
+
+    async fn beat(&self) -> Result<Beat, HostError> {
+        self.get("/v1/host/beat", BEAT_DEADLINE).await
+    }
+
+    async fn bootstrap_lxd(&self, request: BootstrapLxd) -> Result<(), HostError> {
+        self.post("/v1/host/bootstrap-lxd", &request, FORM_DEADLINE)
+            .await
+    }
+
+    async fn join_lxd(&self, request: JoinLxd) -> Result<(), HostError> {
+        self.post("/v1/host/join-lxd", &request, FORM_DEADLINE)
+            .await
+    }
+
+    async fn wipe_disk(&self, request: WipeDisk) -> Result<(), HostError> {
+        self.post("/v1/host/wipe-disk", &request, WIPE_DEADLINE)
+            .await
+    }
+
+    async fn set_trust(&self, trust: TrustStore) -> Result<(), HostError> {
+        self.post("/v1/host/trust", &trust, TRUST_DEADLINE).await
+    }
+}
