@@ -19,7 +19,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -70,6 +70,7 @@ impl Node {
             trust: Arc::new(TrustBook::open(dir.path()).unwrap()),
             epochs: Arc::new(EpochBook::open(dir.path()).unwrap()),
             lxd_started: LxdStarted::default(),
+            memory_version: AtomicU64::new(0),
         };
         Node {
             dir,
@@ -546,6 +547,7 @@ async fn the_trust_store_shuts_out_at_once_on_open_connections_too() {
     let c = Node::new("c", a.port);
     let host = b.host(&a);
     host.set_trust(store(1, &[&a, &b, &c])).await.unwrap();
+    assert_eq!(host.beat().await.unwrap().trust_version, 1);
     assert!(c.host(&a).beat().await.is_ok());
     let kept = c.host(&a);
     assert!(kept.beat().await.is_ok());

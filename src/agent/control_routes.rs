@@ -1,5 +1,6 @@
 //! `/v1/agent…` on the socket for commands: the agent itself.
 
+use super::api::Failure;
 use super::epoch::EpochBook;
 use super::machine::Machine;
 use super::trust::{TrustBook, TrustError};
@@ -45,13 +46,6 @@ pub struct TrustRequest {
     pub replace: bool,
 }
 
-/// What a request that failed is answered with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// Why, and what to do.
-    pub error: String,
-}
-
 pub(super) fn routes(machine: Arc<Machine>) -> Router {
     Router::new()
         .route("/v1/agent", get(info))
@@ -76,7 +70,7 @@ async fn trust(
     Json(request): Json<TrustRequest>,
 ) -> Response<Body> {
     let fail =
-        |status: StatusCode, error: String| (status, Json(Failure { error })).into_response();
+        |status: StatusCode, message: String| (status, Json(Failure { message })).into_response();
     let key: Fingerprint = match request.fingerprint.parse() {
         Ok(key) => key,
         Err(error) => {

@@ -13,6 +13,7 @@ use crate::services::peer::{Claim, Fingerprint, VERSION};
 use async_trait::async_trait;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Who asks, proven by the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,9 @@ pub struct Machine {
     pub epochs: Arc<EpochBook>,
     /// When the service beside this agent started.
     pub lxd_started: LxdStarted,
+    /// The newest version of the controller's memory it has seen, while this agent leads; the
+    /// controller keeps it up to date.
+    pub memory_version: AtomicU64,
 }
 
 impl Machine {
@@ -60,6 +64,8 @@ impl Machine {
             version: VERSION.to_owned(),
             epoch: highest.number,
             holder: highest.holder,
+            trust_version: self.trust.version(),
+            memory_version: self.memory_version.load(Ordering::Relaxed),
             leading: self.epochs.epoch().is_some(),
             lxd_started: self.lxd_started.get(),
             boot_id: self.local.boot_id(),

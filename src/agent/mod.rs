@@ -39,6 +39,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -148,6 +149,7 @@ pub async fn start(config: Config) -> Result<Agent, StartError> {
         trust: Arc::clone(&trust),
         epochs: Arc::clone(&epochs),
         lxd_started: LxdStarted::default(),
+        memory_version: AtomicU64::new(0),
     });
     let client = PeerClient::new(
         Arc::clone(&identity),

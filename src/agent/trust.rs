@@ -134,6 +134,11 @@ impl TrustBook {
         self.read(|pages| pages.kept.store.clone())
     }
 
+    /// The version of the cluster's trust store; 0 before there is one.
+    pub fn version(&self) -> u64 {
+        self.read(|pages| pages.kept.store.version)
+    }
+
     /// The keys a person named that are still in force.
     pub fn first_peers(&self) -> Vec<FirstPeer> {
         self.read(|pages| pages.kept.first.clone())

@@ -1,8 +1,9 @@
 //! `microcloud agent`: the daemon of this machine, its key, and whom it trusts first.
 
 use super::Exit;
+use crate::agent::api::Failure;
 use crate::agent::control_client::{ControlClient, ControlError};
-use crate::agent::control_routes::{AgentInfo, Failure, TrustRequest, trust_first};
+use crate::agent::control_routes::{AgentInfo, TrustRequest, trust_first};
 use crate::agent::{
     self, Config, EpochBook, Overrides, Routes, StartError, TrustBook, with_causes,
 };
@@ -238,7 +239,7 @@ async fn trust(
                 _ => Exit::NotAsWanted,
             };
             let failure: Failure = decode(&answer.body)?;
-            return Err(Failed(exit, failure.error));
+            return Err(Failed(exit, failure.message));
         }
         Err(ControlError::NotRunning { .. }) => {}
         Err(error) => return Err(error.into()),

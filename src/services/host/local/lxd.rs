@@ -78,6 +78,7 @@ pub(super) async fn state(lxd: &Lxd) -> Result<LxdState, LxdError> {
             String::new()
         },
         certificate_fingerprint: environment.certificate_fingerprint.clone(),
+        joining: false, // the caller knows
         cluster_address: key("cluster.https_address"),
         https_address: key("core.https_address"),
         started: started(&server),

@@ -13,11 +13,12 @@ mod wipefs;
 
 pub use lxd::find_lxd_socket;
 
-use super::types::{BootstrapLxd, HostError, HostReport, JoinLxd, WipeDisk};
+use super::types::{BootstrapLxd, HostError, HostReport, JoinLxd, LxdReport, WipeDisk};
 use crate::services::peer::VERSION;
 use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Where the kernel shows the machine; other places in tests.
@@ -55,7 +56,9 @@ pub struct LocalHost {
     /// The socket of the instance service, when it is not at one of the known places.
     lxd_socket: Option<PathBuf>,
     /// Held by what changes the machine: one change at a time.
-    changing: Arc<tokio::sync::Mutex<()>>,
+    changing: tokio::sync::Mutex<()>,
+    /// Whether the service is joining a cluster now.
+    joining: AtomicBool,
     /// Disks that are being read; one that hangs is not asked again until it answers.
     probing: Arc<Mutex<HashSet<DeviceNumber>>>,
 }
@@ -101,6 +104,22 @@ impl std::fmt::Display for DeviceNumber {
     }
 }
 
+/// Marks that a join is running, until dropped.
+struct Joining<'a>(&'a AtomicBool);
+
+impl Joining<'_> {
+    fn begin(mark: &AtomicBool) -> Joining<'_> {
+        mark.store(true, Ordering::SeqCst);
+        Joining(mark)
+    }
+}
+
+impl Drop for Joining<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
 impl LocalHost {
     /// This machine as member `name`. The instance service is at `lxd_socket`, or at the first of
     /// the known places.
@@ -109,7 +128,8 @@ impl LocalHost {
             name: name.to_owned(),
             roots: Roots::default(),
             lxd_socket,
-            changing: Arc::default(),
+            changing: tokio::sync::Mutex::default(),
+            joining: AtomicBool::new(false),
             probing: Arc::default(),
         }
     }
@@ -129,11 +149,15 @@ impl LocalHost {
     /// # Errors
     /// The kernel does not show its disks or interfaces.
     pub async fn report(&self, fingerprint: &str) -> Result<HostReport, HostError> {
-        let (lxd, disks, interfaces) = tokio::join!(
+        let before = self.joining.load(Ordering::SeqCst);
+        let (mut lxd, disks, interfaces) = tokio::join!(
             lxd::report(self.lxd_socket.as_deref()),
             disks::report(&self.roots, &self.probing),
             interfaces::report(&self.roots),
         );
+        if let LxdReport::Running(state) = &mut lxd {
+            state.joining = before || self.joining.load(Ordering::SeqCst);
+        }
         Ok(HostReport {
             name: self.name.clone(),
             agent_version: VERSION.to_owned(),
@@ -165,6 +189,7 @@ impl LocalHost {
     pub async fn join_lxd(&self, request: JoinLxd) -> Result<(), HostError> {
         self.is_meant(&request.name)?;
         let _one = self.one_change()?;
+        let _joining = Joining::begin(&self.joining);
         lxd_form::join(self.lxd_socket.as_deref(), request).await
     }
 
