@@ -345,6 +345,22 @@ fn disks(sandbox: &Sandbox) -> Outcome {
         ],
     )?;
     assert!(made.status.success(), "{}", text(&made.stderr));
+    // A scan of all disks opens this host's own only: the kernel makes a loop device when one that
+    // is not there is opened.
+    let loops = || {
+        fs::read_dir("/sys/block").map(|d| {
+            d.flatten()
+                .filter(|e| e.file_name().to_string_lossy().starts_with("loop"))
+                .count()
+        })
+    };
+    let before = loops()?;
+    sandbox.exec("micro01", ["sh", "-c", "pvs; lvs"])?;
+    assert!(
+        loops()? < before + 16,
+        "a scan made loop devices: {before}, then {}",
+        loops()?
+    );
     // And networks.
     let made = sandbox.exec(
         "micro01",

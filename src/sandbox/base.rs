@@ -8,13 +8,17 @@ use super::lock::Lock;
 use super::sources::{self, Mirror};
 use super::state;
 use super::{Error, Report, StateDir};
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+/// How long a base that nobody stands on stays after it was last taken, because another build of
+/// this program may want it.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// How long mmdebstrap may say nothing.
 const SILENCE: Duration = Duration::from_secs(300);
@@ -37,6 +41,7 @@ pub(super) fn ensure(
 ) -> Result<String, Error> {
     let id = id();
     if exists(dir, &id) {
+        touch(&dir.bases().join(&id))?;
         return Ok(id);
     }
     let mirror = match mirror {
@@ -57,7 +62,7 @@ pub(super) fn ensure(
     finish(&unfinished.join("root"))?;
     let whole = dir.bases().join(&id);
     fs::rename(&unfinished, &whole).map_err(|e| Error::io("rename to", &whole, e))?;
-    remove_unused_locked(dir, Some(&id), &|_| ())?;
+    remove_unused_locked(dir, |age| age > KEPT, &|_| ())?;
     Ok(id)
 }
 
@@ -189,7 +194,7 @@ pub(super) fn remove_unfinished_if_idle(dir: &StateDir) -> Result<(), Error> {
 pub(super) fn remove_unused(dir: &StateDir, report: Report<'_>) -> Result<(), Error> {
     let lock = Lock::base(dir)?;
     remove_unfinished(dir)?;
-    remove_unused_locked(dir, None, report)?;
+    remove_unused_locked(dir, |_| true, report)?;
     drop(lock);
     // Each goes when nothing is in it any more.
     for empty in [
@@ -203,10 +208,11 @@ pub(super) fn remove_unused(dir: &StateDir, report: Report<'_>) -> Result<(), Er
     Ok(())
 }
 
-/// As [`remove_unused`], except `keep`. The caller holds the bases' lock.
+/// Removes the bases no sandbox stands on whose age (since they were last taken for a new sandbox)
+/// `goes`. The caller holds the bases' lock.
 fn remove_unused_locked(
     dir: &StateDir,
-    keep: Option<&str>,
+    goes: impl Fn(Duration) -> bool,
     report: Report<'_>,
 ) -> Result<(), Error> {
     let mut used = Vec::new();
@@ -219,14 +225,20 @@ fn remove_unused_locked(
         }
     }
     for id in entries(dir)?.iter().filter(|n| !n.starts_with('.')) {
-        if keep == Some(id.as_str()) {
-            continue;
-        }
         if used.contains(id) {
             report(&format!("base {id} stays: a sandbox stands on it"));
             continue;
         }
         let path = dir.bases().join(id);
+        // A clock that was set back makes a base new, not old.
+        let age = fs::metadata(&path)
+            .and_then(|m| m.modified())
+            .map_err(|e| Error::io("look at", &path, e))?
+            .elapsed()
+            .unwrap_or_default();
+        if !goes(age) {
+            continue;
+        }
         // By a rename first: a base is there whole or not at all, also when this is interrupted.
         let going = dir.bases().join(format!(".new-{id}"));
         fs::rename(&path, &going).map_err(|e| Error::io("remove", path, e))?;
@@ -234,6 +246,13 @@ fn remove_unused_locked(
         report(&format!("base {id} removed"));
     }
     Ok(())
+}
+
+/// Notes that a base was taken now.
+fn touch(base: &Path) -> Result<(), Error> {
+    File::open(base)
+        .and_then(|dir| dir.set_modified(SystemTime::now()))
+        .map_err(|e| Error::io("touch", base, e))
 }
 
 fn entries(dir: &StateDir) -> Result<Vec<String>, Error> {
@@ -287,6 +306,10 @@ mod tests {
         remove_unfinished_if_idle(&dir)?;
         assert_eq!(entries(&dir)?.len(), 3);
         drop(held);
+        File::open(dir.bases().join("old"))?.set_modified(SystemTime::now() - KEPT * 2)?;
+        fs::create_dir_all(dir.bases().join("recent/root"))?;
+        remove_unused_locked(&dir, |age| age > KEPT, &|_| ())?;
+        assert!(exists(&dir, "used") && exists(&dir, "recent") && !exists(&dir, "old"));
         remove_unused(&dir, &|_| ())?;
         assert_eq!(entries(&dir)?, ["used"]);
         assert!(exists(&dir, "used") && !exists(&dir, "old"));

@@ -11,10 +11,10 @@ use std::path::Path;
 pub(super) const SUITE: &str = "trixie";
 
 /// What the hosts have installed.
-pub(super) const PACKAGES: &str = "systemd systemd-sysv dbus udev iproute2 iputils-ping procps openvswitch-switch \
-    ovn-central ovn-host lxd lxd-client incus ceph-mon ceph-mgr ceph-osd ceph-mds \
-    ceph-common ceph-volume btrfs-progs dnsmasq-base nftables lvm2 ca-certificates jq \
-    curl socat";
+pub(super) const PACKAGES: &str = "systemd systemd-sysv dbus udev iproute2 iputils-ping procps \
+    openvswitch-switch ovn-central ovn-host lxd lxd-client incus ceph-mon ceph-mgr ceph-osd ceph-mds \
+    ceph-common ceph-volume btrfs-progs dnsmasq-base nftables lvm2 thin-provisioning-tools \
+    busybox-static ca-certificates jq curl socat";
 
 /// Run in the new root by mmdebstrap; `$1` is the root. The packages enable services that would
 /// start databases of their own, and the rest costs time at every boot or reaches out of the host.
@@ -35,7 +35,8 @@ mkdir -p /etc/microcloud/resources /var/log/journal
 '"#;
 
 /// Files written into the new root: path, mode, content.
-const FILES: [(&str, u32, &str); 4] = [
+const FILES: [(&str, u32, &str); 5] = [
+    ("etc/lvm/lvmlocal.conf", 0o644, LVM),
     (
         "etc/systemd/journald.conf.d/sandbox.conf",
         0o644,
@@ -55,6 +56,10 @@ const FILES: [(&str, u32, &str); 4] = [
     ),
     ("usr/lib/sandbox/disk-links", 0o755, DISK_LINKS),
 ];
+
+/// LVM opens every block device it finds. The kernel makes a loop device when its node is opened,
+/// so that would make hundreds on this machine, and show this host the disks of the others.
+const LVM: &str = "devices {\n\tscan = [ \"/dev/disk/by-id\", \"/dev/mapper\" ]\n}\n";
 
 /// What udev does on a real machine when a file system appears: LXD waits for these links.
 const DISK_LINKS: &str = r#"#!/bin/sh

@@ -10,6 +10,9 @@ const HOST_MIB: u64 = 256;
 /// What making a base takes while it is made, in MiB.
 const BASE_MIB: u64 = 2500;
 
+/// How many inotify instances the services of one host take, rounded up.
+const WATCHES: usize = 12;
+
 /// Programs and the Debian packages that have them.
 const TOOLS: [(&str, &str); 8] = [
     ("systemd-nspawn", "systemd-container"),
@@ -72,6 +75,24 @@ pub(super) fn space(dir: &StateDir, base: bool, hosts: usize) -> Result<(), Erro
         path: dir.path().to_owned(),
         free_mib,
         needed_mib,
+    })
+}
+
+/// A line of advice when so many hosts will need more file watchers than this machine gives root:
+/// beyond the limit services in the hosts fail to start with "too many open files".
+pub(super) fn watches(hosts: usize) -> Option<String> {
+    let limit = fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").ok()?;
+    too_few_watches(hosts, limit.trim().parse().ok()?)
+}
+
+fn too_few_watches(hosts: usize, limit: usize) -> Option<String> {
+    let needed = hosts.saturating_mul(WATCHES).saturating_add(WATCHES);
+    (needed > limit).then(|| {
+        format!(
+            "{hosts} hosts may need more inotify instances than {limit}: \
+             sysctl -w fs.inotify.max_user_instances={}",
+            needed.next_power_of_two()
+        )
     })
 }
 
@@ -171,6 +192,16 @@ mod tests {
             Err(Error::Space { .. })
         ));
         Ok(())
+    }
+
+    #[test]
+    fn many_hosts_are_told_of_the_limit() {
+        assert_eq!(too_few_watches(9, 128), None);
+        let line = too_few_watches(20, 128).unwrap_or_default();
+        assert!(
+            line.ends_with("sysctl -w fs.inotify.max_user_instances=256"),
+            "{line}"
+        );
     }
 
     #[test]

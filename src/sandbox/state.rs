@@ -219,6 +219,17 @@ pub(super) fn names(dir: &StateDir) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
+/// How many hosts the sandboxes below a state directory have together, as far as can be read.
+pub(super) fn hosts(dir: &StateDir) -> Result<usize, Error> {
+    let mut hosts = 0;
+    for name in names(dir)? {
+        if let Ok(Some(stored)) = read(&Layout::new(dir.clone(), &name)?) {
+            hosts += stored.hosts.len();
+        }
+    }
+    Ok(hosts)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -109,6 +109,9 @@ pub(super) fn up(layout: &Layout, options: &Options, report: Report<'_>) -> Resu
         }
     }
     state::write(layout, &stored)?;
+    if let Some(line) = requirements::watches(state::hosts(dir)?) {
+        report(&line);
+    }
     network::ensure(layout, &stored.networks)?;
     for name in &options.hosts {
         while stored
@@ -154,7 +157,13 @@ fn open(layout: &Layout, options: &Options, report: Report<'_>) -> Result<Stored
         return Ok(stored);
     }
     // Held until the state names the base, so that nobody takes an unused base away meanwhile.
-    let _base = Lock::base(dir)?;
+    let _base = match Lock::base_now(dir)? {
+        Some(lock) => lock,
+        None => {
+            report("waiting for another command that makes or removes a base");
+            Lock::base(dir)?
+        }
+    };
     let fresh = !base::exists(dir, &contents::id());
     requirements::tools(fresh)?;
     requirements::space(dir, fresh, options.hosts.len())?;
