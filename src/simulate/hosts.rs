@@ -1,0 +1,469 @@
+//! The agents of the simulated machines.
+
+use super::config::TrustMode;
+use super::counters::PathClass;
+use super::database::Db;
+use super::form::found;
+use super::lxd::keys::EXTENSIONS;
+use super::lxd::server::server_pid;
+use super::process::{CONNECT_TIMEOUT, Origin, SimProcess, SimTransport};
+use super::world::{Shared, World};
+use crate::services::host::{
+    Beat, BootstrapLxd, Host, HostError, HostReport, HostTarget, Hosts, JoinLxd, Leftovers,
+    LxdReport, LxdState, TrustStore, WipeDisk,
+};
+use crate::services::lxd::requests::JoinRequest;
+use crate::services::lxd::{Lxd, LxdError};
+use async_trait::async_trait;
+use base64::Engine;
+use serde_json::Value;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The agents as one of them reaches the others.
+#[derive(Debug)]
+pub(super) struct SimHosts {
+    /// The program that asks.
+    pub process: SimProcess,
+    /// The epoch its calls carry.
+    pub epoch: Arc<AtomicU64>,
+}
+
+impl Hosts for SimHosts {
+    fn host(&self, target: &HostTarget) -> Arc<dyn Host> {
+        Arc::new(SimHost {
+            process: self.process.clone(),
+            epoch: self.epoch.clone(),
+            target: target.clone(),
+        })
+    }
+}
+
+/// One machine, as another one's agent sees it.
+struct SimHost {
+    process: SimProcess,
+    epoch: Arc<AtomicU64>,
+    target: HostTarget,
+}
+
+impl fmt::Debug for SimHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimHost")
+            .field("target", &self.target.name)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Host for SimHost {
+    async fn report(&self) -> Result<HostReport, HostError> {
+        self.process
+            .live(false, async {
+                let machine = self.reach("report", false).await?;
+                Ok(report(&self.shared().lock(), machine))
+            })
+            .await
+    }
+
+    async fn beat(&self) -> Result<Beat, HostError> {
+        self.process
+            .live(false, async {
+                let machine = self.connect("beat", false).await?;
+                let world = self.shared().lock();
+                let m = &world.machines[machine];
+                Ok(Beat {
+                    name: m.config.name.clone(),
+                    version: env!("CARGO_PKG_VERSION").into(),
+                    epoch: m.agent.epoch,
+                    holder: m.agent.holder.clone(),
+                    leading: m.agent.leading,
+                    lxd_started: lxd_started(&world, machine),
+                    boot_id: boot_id(&world, machine),
+                })
+            })
+            .await
+    }
+
+    async fn bootstrap_lxd(&self, request: BootstrapLxd) -> Result<(), HostError> {
+        self.process
+            .live(true, async {
+                let machine = self.reach("bootstrap", true).await?;
+                let lxd = self.local(machine);
+                let address = address_of(request.address);
+                self.detached(
+                    async move { found(&lxd, &request.name, &address).await.map_err(failed) },
+                )
+                .await
+            })
+            .await
+    }
+
+    async fn join_lxd(&self, request: JoinLxd) -> Result<(), HostError> {
+        self.process
+            .live(true, async {
+                let machine = self.reach("join", true).await?;
+                {
+                    let world = self.shared().lock();
+                    let held =
+                        leftovers(world.db(machine), world.machines[machine].lxd.clustered());
+                    more_than_expected(&held, &request.expected_leftovers)?;
+                }
+                self.detached(join(self.local(machine), request)).await
+            })
+            .await
+    }
+
+    async fn wipe_disk(&self, request: WipeDisk) -> Result<(), HostError> {
+        self.process
+            .live(true, async {
+                let machine = self.reach("wipe", true).await?;
+                wipe(&mut self.shared().lock(), machine, &request)
+            })
+            .await
+    }
+
+    async fn set_trust(&self, trust: TrustStore) -> Result<(), HostError> {
+        self.process
+            .live(true, async {
+                let machine = self.reach("trust", true).await?;
+                let mut world = self.shared().lock();
+                let agent = &mut world.machines[machine].agent;
+                if trust.version < agent.trust.version {
+                    return Err(HostError::GuardFailed {
+                        reason: format!(
+                            "the agent has version {} of the trust store, this one is {}",
+                            agent.trust.version, trust.version
+                        ),
+                    });
+                }
+                agent.trust = trust;
+                Ok(())
+            })
+            .await
+    }
+}
+
+impl SimHost {
+    fn shared(&self) -> &Arc<Shared> {
+        self.process.shared()
+    }
+
+    /// The LXD beside the target's agent, as the agent asks it.
+    fn local(&self, machine: usize) -> Lxd {
+        Lxd::new(Arc::new(SimTransport {
+            shared: self.shared().clone(),
+            machine,
+            origin: Origin::Client,
+        }))
+    }
+
+    /// Does work that goes on when nobody waits for it any more.
+    async fn detached(
+        &self,
+        work: impl Future<Output = Result<(), HostError>> + Send + 'static,
+    ) -> Result<(), HostError> {
+        tokio::spawn(work).await.unwrap_or_else(|e| {
+            Err(HostError::Failed {
+                reason: format!("the agent's work ended: {e}"),
+            })
+        })
+    }
+
+    /// Reaches the agent with the caller's epoch, which it then follows.
+    async fn reach(&self, call: &str, writes: bool) -> Result<usize, HostError> {
+        let machine = self.connect(call, writes).await?;
+        let ours = self.epoch.load(Ordering::SeqCst);
+        let mut world = self.shared().lock();
+        let caller = world.machines[self.process.machine()].config.name.clone();
+        let agent = &mut world.machines[machine].agent;
+        if agent.epoch > ours {
+            return Err(HostError::StaleEpoch {
+                name: self.target.name.clone(),
+                known: agent.epoch,
+                ours,
+            });
+        }
+        if agent.epoch < ours {
+            agent.epoch = ours;
+            agent.holder = caller;
+        }
+        Ok(machine)
+    }
+
+    /// Reaches the agent at the target's address, if it is there and both sides trust each other.
+    async fn connect(&self, call: &str, writes: bool) -> Result<usize, HostError> {
+        tokio::task::yield_now().await;
+        let found = {
+            let mut world = self.shared().lock();
+            let found = self.answering(&world);
+            if let Ok(machine) = &found {
+                let shown = || format!("agent {call}");
+                world
+                    .ledger
+                    .count(*machine, PathClass::Agent, writes, shown);
+            }
+            found.and_then(|machine| self.trusted(&world, machine).map(|()| machine))
+        };
+        if matches!(&found, Err(HostError::Unreachable { reason, .. }) if reason != REFUSED) {
+            tokio::time::sleep(CONNECT_TIMEOUT).await;
+        }
+        found
+    }
+
+    fn answering(&self, world: &World) -> Result<usize, HostError> {
+        let unreachable = |reason: &str| HostError::Unreachable {
+            name: self.target.name.clone(),
+            address: self.target.address.to_string(),
+            reason: reason.to_owned(),
+        };
+        let machine = world
+            .at_address(self.target.address)
+            .filter(|m| world.machines[*m].powered)
+            .ok_or_else(|| unreachable("no route to host"))?;
+        let from = self.process.machine();
+        if !world.machines[from].powered {
+            return Err(unreachable("this machine is off"));
+        }
+        if !world.linked(from, machine) {
+            return Err(unreachable("the connection timed out"));
+        }
+        if !world.machines[machine].agent_up() {
+            return Err(unreachable(REFUSED));
+        }
+        Ok(machine)
+    }
+
+    fn trusted(&self, world: &World, machine: usize) -> Result<(), HostError> {
+        let from = &world.machines[self.process.machine()];
+        let to = &world.machines[machine];
+        let not = |reason: String| {
+            Err(HostError::NotTrusted {
+                name: self.target.name.clone(),
+                reason,
+            })
+        };
+        if self.process.machine() == machine {
+            return Ok(());
+        }
+        let stored = from
+            .agent
+            .trust
+            .members
+            .get(&self.target.name)
+            .map(|m| &m.fingerprint);
+        match stored.or(self.target.fingerprint.as_ref()) {
+            Some(pin) if *pin != to.config.fingerprint => {
+                return not(format!(
+                    "its key is {}, the pin is {pin}",
+                    to.config.fingerprint
+                ));
+            }
+            None if world.trust == TrustMode::Strict => {
+                return not("no fingerprint of it is known".into());
+            }
+            _ => {}
+        }
+        let ours = &from.config.fingerprint;
+        let known = to
+            .agent
+            .trust
+            .members
+            .values()
+            .any(|m| m.fingerprint == *ours);
+        let listed = to.config.trusts.contains(ours);
+        let open = world.trust == TrustMode::Open && to.agent.trust.version == 0;
+        if known || listed || open {
+            Ok(())
+        } else {
+            not("it does not trust this agent's key".into())
+        }
+    }
+}
+
+/// A machine without an agent answers at once.
+const REFUSED: &str = "connection refused";
+
+/// Everything seen on one machine.
+pub(super) fn report(world: &World, machine: usize) -> HostReport {
+    let m = &world.machines[machine];
+    let mut disks = m.disks.clone();
+    disks.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut interfaces = m.config.interfaces.clone();
+    interfaces.sort_by(|a, b| a.name.cmp(&b.name));
+    HostReport {
+        name: m.config.name.clone(),
+        agent_version: env!("CARGO_PKG_VERSION").into(),
+        fingerprint: m.config.fingerprint.clone(),
+        machine_id: super::config::hex_digest(&format!("machine id of {}", m.config.name))[..32]
+            .to_owned(),
+        boot_id: boot_id(world, machine),
+        lxd: lxd_report(world, machine),
+        disks,
+        interfaces,
+    }
+}
+
+fn lxd_report(world: &World, machine: usize) -> LxdReport {
+    let m = &world.machines[machine];
+    if !m.config.lxd_installed {
+        return LxdReport::NotInstalled;
+    }
+    if !m.lxd.running {
+        return LxdReport::NotRunning {
+            reason: "connection refused".into(),
+        };
+    }
+    let db = world.db(machine);
+    let key = |name: &str| m.lxd.config.get(name).cloned().unwrap_or_default();
+    LxdReport::Running(LxdState {
+        server: "lxd".into(),
+        version: m.config.lxd_version.clone(),
+        api_extensions: EXTENSIONS.len() + m.config.extra_extensions.len(),
+        clustered: m.lxd.clustered(),
+        member_name: if m.lxd.clustered() {
+            m.lxd.member.clone()
+        } else {
+            String::new()
+        },
+        certificate_fingerprint: db.certificate.fingerprint.clone(),
+        cluster_address: key("cluster.https_address"),
+        https_address: key("core.https_address"),
+        started: lxd_started(world, machine),
+        leftovers: leftovers(db, m.lxd.clustered()),
+    })
+}
+
+fn boot_id(world: &World, machine: usize) -> String {
+    let m = &world.machines[machine];
+    format!("{}-boot-{}", m.config.name, m.boots)
+}
+
+fn lxd_started(world: &World, machine: usize) -> String {
+    let m = &world.machines[machine];
+    if m.lxd_up() {
+        format!(
+            "{}-{}",
+            boot_id(world, machine),
+            server_pid(machine, m.lxd.starts)
+        )
+    } else {
+        String::new()
+    }
+}
+
+/// What joining would destroy; nothing of a member's.
+fn leftovers(db: &Db, clustered: bool) -> Leftovers {
+    if clustered {
+        return Leftovers::default();
+    }
+    let contents = &db.contents;
+    Leftovers {
+        pools: db.pools.keys().cloned().collect(),
+        networks: db
+            .networks
+            .values()
+            .flat_map(|n| n.keys().cloned())
+            .collect(),
+        instances: contents
+            .instances
+            .keys()
+            .map(|(project, name)| format!("{project}/{name}"))
+            .collect(),
+        volumes: contents
+            .volumes
+            .keys()
+            .map(|(_, pool, name)| format!("{pool}/{name}"))
+            .collect(),
+        images: contents.images.values().flatten().cloned().collect(),
+        projects: db
+            .projects
+            .keys()
+            .filter(|p| !["default", "microcloud"].contains(&p.as_str()))
+            .cloned()
+            .collect(),
+    }
+}
+
+fn more_than_expected(held: &Leftovers, expected: &Leftovers) -> Result<(), HostError> {
+    let more = |held: &[String], expected: &[String]| held.iter().any(|h| !expected.contains(h));
+    if more(&held.pools, &expected.pools)
+        || more(&held.networks, &expected.networks)
+        || more(&held.instances, &expected.instances)
+        || more(&held.volumes, &expected.volumes)
+        || more(&held.images, &expected.images)
+        || more(&held.projects, &expected.projects)
+    {
+        return Err(HostError::GuardFailed {
+            reason: format!("its LXD holds more than was seen before: {held}"),
+        });
+    }
+    Ok(())
+}
+
+fn wipe(world: &mut World, machine: usize, request: &WipeDisk) -> Result<(), HostError> {
+    let guard = |reason: String| Err(HostError::GuardFailed { reason });
+    let Some(disk) = world.machines[machine].disk_mut(&request.path) else {
+        return guard(format!("there is no disk {}", request.path));
+    };
+    if disk.root {
+        return guard(format!("{} holds the root file system", request.path));
+    }
+    if disk.serial != request.serial || disk.size != request.size {
+        return guard(format!(
+            "{} has serial {} and {} bytes, expected were {} and {}",
+            request.path, disk.serial, disk.size, request.serial, request.size
+        ));
+    }
+    if let Some(mount) = disk.signatures.iter().find(|s| s.starts_with("mounted")) {
+        return guard(format!("{} is {mount}", request.path));
+    }
+    disk.signatures.clear();
+    Ok(())
+}
+
+/// What the agent does to join a cluster.
+async fn join(lxd: Lxd, request: JoinLxd) -> Result<(), HostError> {
+    let mut last = Err(HostError::Failed {
+        reason: "the token names no address of the cluster".into(),
+    });
+    for cluster_address in token_addresses(&request.token) {
+        last = lxd
+            .join(&JoinRequest {
+                name: request.name.clone(),
+                server_address: address_of(request.address),
+                cluster_address,
+                cluster_certificate: request.cluster_certificate.clone(),
+                token: request.token.clone(),
+                member_config: request.member_config.clone(),
+            })
+            .await
+            .map_err(failed);
+        // Another member may be there when this one is not.
+        if !matches!(&last, Err(HostError::Failed { reason }) if reason.contains("Unable to connect"))
+        {
+            break;
+        }
+    }
+    last
+}
+
+fn failed(error: LxdError) -> HostError {
+    HostError::Failed {
+        reason: error.to_string(),
+    }
+}
+
+fn token_addresses(token: &str) -> Vec<String> {
+    base64::engine::general_purpose::STANDARD
+        .decode(token)
+        .ok()
+        .and_then(|json| serde_json::from_slice::<Value>(&json).ok())
+        .and_then(|token| serde_json::from_value(token["addresses"].clone()).ok())
+        .unwrap_or_default()
+}
+
+/// `ADDRESS:8443`.
+pub(super) fn address_of(address: std::net::IpAddr) -> String {
+    std::net::SocketAddr::new(address, 8443).to_string()
+}

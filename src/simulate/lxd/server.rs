@@ -1,0 +1,165 @@
+//! `/1.0`: what the server is, and its configuration.
+
+use super::Call;
+use super::keys;
+use super::reply::{Answer, Refusal, Reply};
+use crate::services::lxd::Method;
+use crate::simulate::database::Map;
+use crate::simulate::events::Lifecycle;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ServerPut {
+    config: Option<BTreeMap<String, Value>>,
+}
+
+impl Call<'_> {
+    /// `/1.0`.
+    pub(super) fn server(&mut self, method: Method) -> Answer {
+        match method {
+            Method::Get => self.get_server(),
+            Method::Put => self.write_server(false),
+            Method::Patch => self.write_server(true),
+            _ => Err(Refusal::not_implemented()),
+        }
+    }
+
+    fn get_server(&mut self) -> Answer {
+        let at = match self.query("target") {
+            Some(_) => self
+                .reached_target()?
+                .map_or(self.at, |(_, machine)| machine),
+            None => self.at,
+        };
+        let config = shown_config(&self.server_config(at));
+        let machine = &self.world.machines[at];
+        let db = self.world.db(at);
+        let extensions: Vec<&str> = keys::EXTENSIONS
+            .iter()
+            .copied()
+            .chain(machine.config.extra_extensions.iter().map(String::as_str))
+            .collect();
+        let drivers: Vec<Value> = machine
+            .config
+            .storage_drivers
+            .iter()
+            .map(|name| json!({"Name": name, "Version": "1", "Remote": name.starts_with("ceph")}))
+            .collect();
+        let metadata = json!({
+            "config": config,
+            "api_extensions": extensions,
+            "api_status": "stable",
+            "api_version": "1.0",
+            "auth": "trusted",
+            "auth_methods": ["tls"],
+            "public": false,
+            "environment": {
+                "addresses": [format!("{}:8443", machine.config.address)],
+                "architectures": ["x86_64", "i686"],
+                "certificate": db.certificate.pem,
+                "certificate_fingerprint": db.certificate.fingerprint,
+                "driver": "lxc",
+                "driver_version": "5.0.2",
+                "firewall": "nftables",
+                "kernel": "Linux",
+                "kernel_architecture": "x86_64",
+                "kernel_version": "6.1.0",
+                "os_name": "Debian GNU/Linux",
+                "os_version": "12",
+                "project": "default",
+                "server": "lxd",
+                "server_clustered": machine.lxd.clustered(),
+                "server_event_mode": "full-mesh",
+                "server_name": if machine.lxd.clustered() { &machine.lxd.member } else { &machine.config.name },
+                "server_pid": server_pid(at, machine.lxd.starts),
+                "server_version": machine.config.lxd_version,
+                "storage": "",
+                "storage_version": "",
+                "storage_supported_drivers": drivers,
+            },
+        });
+        Ok(Reply::object(metadata, &config))
+    }
+
+    /// Global keys and those of one server.
+    fn server_config(&self, at: usize) -> Map {
+        let mut config = self.world.db(at).config.clone();
+        config.extend(self.world.machines[at].lxd.config.clone());
+        config
+    }
+
+    fn write_server(&mut self, merge: bool) -> Answer {
+        let at = self
+            .reached_target()?
+            .map_or(self.at, |(_, machine)| machine);
+        let old = self.server_config(at);
+        self.check_etag(&shown_config(&old))?;
+        let body: ServerPut = self.body()?;
+        let mut new = if merge { old.clone() } else { Map::new() };
+        for (key, value) in body.config.unwrap_or_default() {
+            let value = match value {
+                Value::String(text) => text,
+                Value::Null => String::new(),
+                other => other.to_string(),
+            };
+            // What is shown instead of a secret says that it shall stay.
+            if key == "core.trust_password" && value == "true" {
+                if let Some(secret) = old.get(&key) {
+                    new.insert(key, secret.clone());
+                }
+                continue;
+            }
+            if let Some(error) = keys::server_key_error(&key, &value) {
+                return Err(Refusal::bad(error));
+            }
+            new.insert(key, value);
+        }
+        new.retain(|_, value| !value.is_empty());
+        let address = "cluster.https_address";
+        if self.world.machines[at].lxd.clustered() && new.get(address) != old.get(address) {
+            return Err(Refusal::failed(
+                "Changing cluster.https_address is currently not supported",
+            ));
+        }
+        if new != old {
+            let (own, global): (Map, Map) = new
+                .into_iter()
+                .partition(|(key, _)| keys::SERVER_MEMBER.contains(&key.as_str()));
+            self.world.db_mut(at).config = global;
+            self.world.machines[at].lxd.config = own;
+        }
+        self.world.emit(
+            at,
+            Lifecycle {
+                action: "config-updated",
+                source: "/1.0".into(),
+                ..Lifecycle::default()
+            },
+        );
+        Ok(Reply::empty())
+    }
+}
+
+/// The configuration as it is shown: secrets are not.
+fn shown_config(config: &Map) -> Value {
+    let shown: BTreeMap<&String, Value> = config
+        .iter()
+        .map(|(key, value)| {
+            let value = if key == "core.trust_password" {
+                Value::Bool(true)
+            } else {
+                Value::from(value.as_str())
+            };
+            (key, value)
+        })
+        .collect();
+    json!(shown)
+}
+
+/// A process id that changes with every start.
+pub(in crate::simulate) fn server_pid(machine: usize, starts: u64) -> u64 {
+    1000 + (machine as u64 % 1000) + starts * 1000
+}
