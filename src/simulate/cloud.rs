@@ -158,6 +158,14 @@ impl SimCloud {
         });
     }
 
+    /// Says which version of the controller's memory the agent of a machine has seen, as its beats
+    /// tell.
+    pub fn set_memory_version(&self, member: &str, version: u64) {
+        self.on(member, |world, machine| {
+            world.machines[machine].agent.memory_version = version
+        });
+    }
+
     /// The highest epoch that the agent of a machine knows, and who holds it.
     pub fn agent_epoch(&self, member: &str) -> (u64, String) {
         self.on(member, |world, machine| {

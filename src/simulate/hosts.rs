@@ -4,6 +4,7 @@ use super::config::TrustMode;
 use super::counters::PathClass;
 use super::database::Db;
 use super::form::found;
+use super::lxd::join::JOINING;
 use super::lxd::keys::EXTENSIONS;
 use super::lxd::server::server_pid;
 use super::process::{CONNECT_TIMEOUT, Origin, SimProcess, SimTransport};
@@ -77,6 +78,8 @@ impl Host for SimHost {
                     version: env!("CARGO_PKG_VERSION").into(),
                     epoch: m.agent.epoch,
                     holder: m.agent.holder.clone(),
+                    trust_version: m.agent.trust.version,
+                    memory_version: m.agent.memory_version,
                     leading: m.agent.leading,
                     lxd_started: lxd_started(&world, machine),
                     boot_id: boot_id(&world, machine),
@@ -327,6 +330,10 @@ fn lxd_report(world: &World, machine: usize) -> LxdReport {
             String::new()
         },
         certificate_fingerprint: db.certificate.fingerprint.clone(),
+        joining: world
+            .operations
+            .values()
+            .any(|op| op.machine == machine && op.code < 200 && op.description == JOINING),
         cluster_address: key("cluster.https_address"),
         https_address: key("core.https_address"),
         started: lxd_started(world, machine),

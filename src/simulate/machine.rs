@@ -36,6 +36,8 @@ pub(super) struct Agent {
     pub holder: String,
     /// Whether it controls.
     pub leading: bool,
+    /// The newest version of the controller's memory it says it has seen.
+    pub memory_version: u64,
     /// Whom it trusts.
     pub trust: TrustStore,
 }

@@ -1,7 +1,7 @@
 //! `/1.0/cluster`: forming a cluster, and what a joiner must supply.
 
 use super::Call;
-use super::join::{JoinPut, join};
+use super::join::{JOINING, JoinPut, join};
 use super::operations::Start;
 use super::reply::{Answer, Refusal, Reply};
 use crate::services::lxd::Method;
@@ -60,7 +60,7 @@ impl Call<'_> {
             let takes = self.world.timings.join;
             self.start(
                 Start {
-                    description: "Joining cluster",
+                    description: JOINING,
                     resources: json!({"cluster": ["/1.0/cluster"]}),
                     takes,
                 },

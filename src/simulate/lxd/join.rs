@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};
 use tokio::time::Instant;
 
+/// What the operation of a join calls itself.
+pub(in crate::simulate) const JOINING: &str = "Joining cluster";
+
 /// The body of `PUT /1.0/cluster`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
