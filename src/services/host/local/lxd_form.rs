@@ -148,25 +148,21 @@ async fn join_at(lxd: &Lxd, request: &JoinLxd) -> Result<(), HostError> {
         member_config: request.member_config.clone(),
     };
     let outcome = lxd.join(&join).await;
-    let patience = match &outcome {
-        Ok(()) => READY,
-        // The service has said that it failed: it only has to come back.
-        Err(LxdError::Operation { .. } | LxdError::Refused { .. }) => READY,
-        Err(_) => OUTCOME,
-    };
-    let end = Instant::now() + patience;
+    let end = Instant::now() + if unknown(&outcome) { OUTCOME } else { READY };
     loop {
         let now = ready(lxd, end.saturating_duration_since(Instant::now())).await;
         match (&outcome, now) {
             (_, Ok(now)) if now.environment.server_clustered => {
                 return finish(lxd, &now, &request.name, &fingerprint).await;
             }
-            (Err(error @ (LxdError::Operation { .. } | LxdError::Refused { .. })), Ok(_)) => {
+            (Err(error), Ok(_)) if !unknown(&outcome) => {
                 return Err(failed(format!("the join failed: {error}")));
             }
             (Err(error), _) if Instant::now() >= end => {
                 return Err(failed(format!(
-                    "the join's outcome is not known ({error}); it is looked at again"
+                    "the join's outcome is not known ({error}), and {} s later the service is \
+                     in no cluster",
+                    OUTCOME.as_secs()
                 )));
             }
             (Ok(()), Err(error)) => return Err(error),
@@ -176,6 +172,14 @@ async fn join_at(lxd: &Lxd, request: &JoinLxd) -> Result<(), HostError> {
             _ => sleep(PAUSE).await,
         }
     }
+}
+
+/// Whether the service has not said how the join ended.
+fn unknown(outcome: &Result<(), LxdError>) -> bool {
+    matches!(
+        outcome,
+        Err(LxdError::Transport(_) | LxdError::OutcomeUnknown { .. } | LxdError::Unexpected { .. })
+    )
 }
 
 /// What remains once the service is in a cluster: to make sure that it is the right one, and

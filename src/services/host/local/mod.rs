@@ -3,6 +3,8 @@
 mod disk_use;
 mod disks;
 mod interfaces;
+#[cfg(test)]
+mod loop_fixture;
 mod lxd;
 mod lxd_form;
 mod mounts;
