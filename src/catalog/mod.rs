@@ -16,6 +16,7 @@ mod server;
 pub use equal::equal;
 
 use row::Row;
+use std::sync::LazyLock;
 
 /// Where a key is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +111,22 @@ pub fn expects(owner: Owner<'_>, key: &str, value: &str) -> Option<&'static str>
 /// A size in bytes, with the suffixes LXD and Incus take: `10GiB`, `500MB`, `1024`.
 pub fn parse_size(text: &str) -> Option<u128> {
     equal::bytes(text)
+}
+
+/// Whether a key is one whose value must not be seen, whoever its owner is: for messages about
+/// documents that are not understood yet.
+pub fn is_secret_anywhere(key: &str) -> bool {
+    static SECRETS: LazyLock<Vec<&'static Row>> = LazyLock::new(|| {
+        let pools = pool_drivers().iter().map(|driver| Owner::Pool(driver));
+        let networks = ["bridge", "ovn", "physical"].map(Owner::Network);
+        pools
+            .chain(networks)
+            .chain([Owner::Server, Owner::Member, Owner::Project])
+            .flat_map(|owner| tables(owner).into_iter().flatten())
+            .filter(|row| row.facts.secret)
+            .collect()
+    });
+    SECRETS.iter().any(|row| row.matches(key))
 }
 
 fn find(owner: Owner<'_>, key: &str) -> Option<&'static Row> {

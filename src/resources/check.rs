@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+/// How many problems of one document are looked for.
+const ENOUGH: usize = 1000;
+
 /// Checks a mapping against its fields. `name` is what messages call it, such as `spec`; `at` is
 /// where a missing field is shown.
 ///
@@ -23,14 +26,22 @@ pub fn fields(
         if !node.is_nothing() {
             problems.push(wrong_type(node, name, "a mapping"));
         } else {
-            missing(entries_of(node), fields, name, at, problems);
+            missing(&[], &[], fields, name, at, problems);
         }
         return Value::Null;
     };
     let mut object = Map::new();
+    // A field whose name has a slip in it is there, and not missing as well.
+    let mut meant: Vec<&str> = Vec::new();
     for entry in entries {
+        // Nobody reads more; finding what was meant is the expensive part.
+        if problems.len() >= ENOUGH {
+            return Value::Null;
+        }
         let Some(field) = fields.get(&entry.key) else {
-            problems.push(unknown_field(entry, fields, name));
+            let (problem, near) = unknown_field(entry, fields, name);
+            problems.push(problem);
+            meant.extend(near);
             continue;
         };
         // A field that is left empty is a field that is left out.
@@ -41,7 +52,7 @@ pub fn fields(
             } else if let Shape::Fields(inner) = &field.shape
                 && field.required
             {
-                missing(&[], inner, &entry.key, entry.key_span, problems);
+                missing(&[], &[], inner, &entry.key, entry.key_span, problems);
             }
             continue;
         }
@@ -54,15 +65,8 @@ pub fn fields(
         );
         object.insert(entry.key.clone(), value);
     }
-    missing(entries, fields, name, at, problems);
+    missing(entries, &meant, fields, name, at, problems);
     Value::Object(object)
-}
-
-fn entries_of(node: &Node) -> &[Entry] {
-    match &node.content {
-        Content::Mapping(entries) => entries,
-        _ => &[],
-    }
 }
 
 /// Checks one value; `name` is its key.
@@ -111,7 +115,7 @@ fn map(node: &Node, inner: &Shape, name: &str, problems: &mut Vec<Problem>) -> V
             && let Content::Mapping(below) = &entry.value.content
             && !below
                 .iter()
-                .any(|e| matches!(e.key.as_str(), "file" | "credential"))
+                .any(|e| nearest(&e.key, &["file", "credential"]).is_some())
         {
             problems.push(nested(entry, below));
             continue;
@@ -349,13 +353,15 @@ fn bad_subnet(node: &Node, text: &str, name: &str) -> Option<Problem> {
 /// Fields that must be given and are not.
 fn missing(
     entries: &[Entry],
+    meant: &[&str],
     fields: &BTreeMap<String, Field>,
     name: &str,
     at: Span,
     problems: &mut Vec<Problem>,
 ) {
     for (key, field) in fields {
-        if field.required && !entries.iter().any(|e| &e.key == key) {
+        let given = entries.iter().any(|e| &e.key == key) || meant.contains(&key.as_str());
+        if field.required && !given {
             let message = format!("`{key}` is missing in `{name}`");
             problems.push(Problem::new(at, message).with_help(wanted(field)));
         }
@@ -368,19 +374,26 @@ fn wanted(field: &Field) -> String {
         .next()
         .map(|c| c.to_lowercase().to_string())
         .unwrap_or_default();
-    format!("it says: {first}{}", chars.as_str())
+    format!("{first}{}", chars.as_str())
 }
 
-fn unknown_field(entry: &Entry, fields: &BTreeMap<String, Field>, name: &str) -> Problem {
+/// The problem, and the field that was probably meant.
+fn unknown_field<'a>(
+    entry: &Entry,
+    fields: &'a BTreeMap<String, Field>,
+    name: &str,
+) -> (Problem, Option<&'a str>) {
     let names: Vec<&str> = fields.keys().map(String::as_str).collect();
     let problem = Problem::new(
         entry.key_span,
         format!("unknown field `{}` in `{name}`", entry.key),
     );
-    match nearest(&entry.key, &names) {
-        Some(near) => problem.with_help(format!("did you mean `{near}`?")),
-        None => problem.with_help(format!("its fields are {}", listed(&names))),
-    }
+    let near = nearest(&entry.key, &names);
+    let help = match near {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("its fields are {}", listed(&names)),
+    };
+    (problem.with_help(help), near)
 }
 
 fn wrong_type(node: &Node, name: &str, expected: &str) -> Problem {

@@ -69,14 +69,42 @@ pub fn decode_file(source: SourceName, file: &str, bytes: &[u8]) -> Decoded {
             return decoded;
         }
     };
-    let text = Arc::new(Text::new(file, content));
-    for document in yaml::documents(&text) {
+    let mut text = Text::new(file, content);
+    let documents = yaml::documents(&text);
+    let mut secrets = Vec::new();
+    for root in documents.iter().filter_map(|d| d.root.as_ref()) {
+        find_secrets(root, &mut secrets);
+    }
+    text.hide(secrets);
+    let text = Arc::new(text);
+    for document in documents {
         match decode_document(source, &text, document) {
             Ok(located) => decoded.resources.push(located),
             Err(broken) => decoded.broken.push(broken),
         }
     }
     decoded
+}
+
+/// Where secrets are written in plain text. That is an error, which must not show them again; nor
+/// must any other error on the same line.
+fn find_secrets(node: &Node, found: &mut Vec<Span>) {
+    match &node.content {
+        yaml::Content::Scalar { .. } => {}
+        yaml::Content::Sequence(items) => items.iter().for_each(|item| find_secrets(item, found)),
+        yaml::Content::Mapping(entries) => {
+            for entry in entries {
+                match &entry.value.content {
+                    yaml::Content::Scalar { .. } => {
+                        if crate::catalog::is_secret_anywhere(&entry.key) {
+                            found.push(entry.value.span);
+                        }
+                    }
+                    _ => find_secrets(&entry.value, found),
+                }
+            }
+        }
+    }
 }
 
 /// Why a file of this many bytes is not read.
@@ -355,3 +383,6 @@ fn typed<T: DeserializeOwned>(value: Option<Value>, name: &str) -> Result<T, (St
         (path, error.into_inner().to_string())
     })
 }
+
+#[cfg(test)]
+mod tests;

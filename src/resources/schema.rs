@@ -120,13 +120,13 @@ fn document(kind: Kind, generator: &mut SchemaGenerator) -> Map<String, Value> {
         "type": "object",
         "properties": {
             "apiVersion": {
-                "description": "The version of these words.",
+                "description": format!("Always `{API_VERSION}`."),
                 "type": "string",
                 "const": API_VERSION,
             },
-            "kind": { "description": "The kind.", "type": "string", "const": kind.as_str() },
-            "metadata": generator.subschema_for::<Metadata>(),
-            "spec": spec,
+            "kind": { "description": format!("Always `{kind}`."), "type": "string", "const": kind.as_str() },
+            "metadata": described(generator.subschema_for::<Metadata>(), "What it is called."),
+            "spec": described(spec, "What is wanted."),
         },
         "required": required,
         "additionalProperties": false,
@@ -135,6 +135,12 @@ fn document(kind: Kind, generator: &mut SchemaGenerator) -> Map<String, Value> {
         Value::Object(map) => map,
         _ => Map::new(),
     }
+}
+
+/// A reference to a schema with words of its own.
+fn described(mut schema: Schema, description: &str) -> Schema {
+    schema.insert("description".to_owned(), json!(description));
+    schema
 }
 
 fn spec(kind: Kind, generator: &mut SchemaGenerator) -> Schema {

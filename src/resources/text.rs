@@ -1,6 +1,7 @@
 //! The text of a file and places in it.
 
 use super::diagnostic::Diagnostic;
+use std::borrow::Cow;
 
 /// How much of a long line is kept left of the place that is wrong, in characters.
 const LEFT_CONTEXT: usize = 60;
@@ -26,20 +27,35 @@ pub struct Text {
     pub file: String,
     text: String,
     starts: Vec<usize>,
+    /// Places that are never shown.
+    hidden: Vec<Span>,
 }
 
 impl Text {
     /// A file of this name and content.
     pub fn new(file: impl Into<String>, text: impl Into<String>) -> Text {
         let text = text.into();
+        // As YAML has it, a line ends with a line feed, a carriage return or both.
+        let bytes = text.as_bytes();
+        let ends = |at: usize| match bytes[at] {
+            b'\n' => true,
+            b'\r' => bytes.get(at + 1) != Some(&b'\n'),
+            _ => false,
+        };
         let starts = std::iter::once(0)
-            .chain(text.match_indices('\n').map(|(at, _)| at + 1))
+            .chain((0..bytes.len()).filter(|at| ends(*at)).map(|at| at + 1))
             .collect();
         Text {
             file: file.into(),
             text,
             starts,
+            hidden: Vec::new(),
         }
+    }
+
+    /// Keeps these places out of every message: secrets that should not have been written down.
+    pub fn hide(&mut self, places: impl IntoIterator<Item = Span>) {
+        self.hidden.extend(places);
     }
 
     /// The whole content.
@@ -76,6 +92,24 @@ impl Text {
             .unwrap_or(self.text.len())
     }
 
+    /// A line with what is hidden made unreadable.
+    fn shown_line(&self, line: u32) -> Cow<'_, str> {
+        let text = self.line(line);
+        let hidden: Vec<&Span> = self.hidden.iter().filter(|h| h.line == line).collect();
+        if hidden.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let covered = |at: u32| {
+            hidden
+                .iter()
+                .any(|h| (h.column..h.column.saturating_add(h.length)).contains(&at))
+        };
+        (1..)
+            .zip(text.chars())
+            .map(|(at, c)| if covered(at) { '*' } else { c })
+            .collect()
+    }
+
     /// A message about a stretch of this file, with the line it is on.
     pub fn diagnostic(
         &self,
@@ -83,9 +117,9 @@ impl Text {
         message: impl Into<String>,
         help: Option<String>,
     ) -> Diagnostic {
-        let line = self.line(span.line);
+        let line = self.shown_line(span.line);
         let column = (span.column as usize).max(1);
-        let (excerpt, shown) = excerpt(line, column);
+        let (excerpt, shown) = excerpt(&line, column);
         let rest = excerpt.chars().count().saturating_sub(shown - 1).max(1);
         Diagnostic {
             file: self.file.clone(),
@@ -132,7 +166,7 @@ mod tests {
 
     #[test]
     fn lines_are_found_without_their_breaks() {
-        let text = Text::new("a.yaml", "one\r\ntwo\n\nfour");
+        let text = Text::new("a.yaml", "one\r\ntwo\r\n\rfour");
         assert_eq!(text.lines(), 4);
         assert_eq!(
             [

@@ -17,6 +17,13 @@ pub const MOST_VALUES: usize = 1_000_000;
 /// How many values the aliases of one document may repeat.
 pub const MOST_ALIASED: usize = 20_000;
 
+/// How many documents one file may hold.
+pub const MOST_DOCUMENTS: usize = 50_000;
+
+/// How many brackets, braces and commas one document may hold. The parser keeps everything inside
+/// the outermost bracket in memory until it is closed, at about 200 bytes for each.
+pub const MOST_INDICATORS: usize = 200_000;
+
 /// A value and where it was written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
@@ -197,9 +204,40 @@ pub fn documents(text: &Text) -> Vec<Document> {
     }
     let mut found = Vec::new();
     let mut values = MOST_VALUES;
-    for (first, last) in chunks(text) {
+    for (place, (first, last)) in chunks(text).into_iter().enumerate() {
         let part = &text.as_str()[text.start_of(first)..text.start_of(last + 1)];
-        Builder::new(text, first, &mut values).read(part, &mut found);
+        let refuse = |message: String| Document {
+            root: None,
+            problems: vec![Problem::new(
+                Span {
+                    line: first,
+                    column: 1,
+                    length: 1,
+                },
+                message,
+            )],
+            complete: false,
+        };
+        if place == MOST_DOCUMENTS {
+            found.push(refuse(format!(
+                "more than {MOST_DOCUMENTS} documents in one file"
+            )));
+            break;
+        }
+        let indicators = part
+            .bytes()
+            .filter(|b| matches!(b, b'[' | b']' | b'{' | b'}' | b','));
+        if indicators.count() > MOST_INDICATORS {
+            found.push(refuse(format!(
+                "more than {MOST_INDICATORS} brackets and commas in one document"
+            )));
+            continue;
+        }
+        Builder::new(text, (first, last), &mut values).read(part, &mut found);
+        // Said once, and the rest of the file would only say it again.
+        if values == 0 {
+            break;
+        }
     }
     found
 }
@@ -269,8 +307,9 @@ struct Open {
 
 struct Builder<'a> {
     text: &'a Text,
-    /// The first line of the part in the file.
+    /// The first and the last line of the part in the file.
     first: u32,
+    last: u32,
     values: &'a mut usize,
     aliased: usize,
     anchors: HashMap<usize, Node>,
@@ -282,10 +321,11 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(text: &'a Text, first: u32, values: &'a mut usize) -> Builder<'a> {
+    fn new(text: &'a Text, (first, last): (u32, u32), values: &'a mut usize) -> Builder<'a> {
         Builder {
             text,
             first,
+            last,
             values,
             aliased: 0,
             anchors: HashMap::new(),
@@ -528,9 +568,22 @@ impl<'a> Builder<'a> {
 
     fn place(&self, marker: Marker) -> Span {
         let line = (marker.line() as u32).saturating_sub(1) + self.first;
+        if line <= self.last {
+            return Span {
+                line,
+                column: marker.col() as u32 + 1,
+                length: 1,
+            };
+        }
+        // What is missing at the end is shown behind the last thing that is there.
+        let line = (self.first..=self.last)
+            .rev()
+            .find(|line| !self.text.line(*line).trim().is_empty())
+            .unwrap_or(self.last);
+        let width = self.text.line(line).trim_end().chars().count() as u32;
         Span {
             line,
-            column: marker.col() as u32 + 1,
+            column: width + 1,
             length: 1,
         }
     }
@@ -589,6 +642,10 @@ fn merge(
 /// What the parser found, in the words of this program.
 fn syntax_problem(text: &Text, span: Span, info: &str) -> Problem {
     let info = info.to_ascii_lowercase();
+    // The parser's own limit, which it meets when it looks far ahead.
+    if info.contains("recursion limit") {
+        return Problem::new(span, format!("nested deeper than {DEEPEST} levels"));
+    }
     let problem = Problem::new(span, format!("not YAML: {info}"));
     if text
         .line(span.line)

@@ -58,18 +58,11 @@ impl<'a> Check<'a> {
     fn value_of(&mut self, at: &[Step<'_>], key: &str, value: &ConfigValue, owner: Owner<'_>) {
         match value {
             ConfigValue::Plain(text) if catalog::facts(owner, key).secret && !text.is_empty() => {
-                // The value itself is in the file, but it need not be shown once more.
-                let mut diagnostic = self
-                    .located
-                    .positions
-                    .key(at, format!("`{key}` is a secret"));
-                diagnostic.excerpt = hide(&diagnostic.excerpt, text);
-                diagnostic.help = Some(
+                self.wrong_key(at, format!("`{key}` is a secret")).help = Some(
                     "write where to read it: {file: PATH} or {credential: NAME}; \
                      and change the secret, for it was written down here"
                         .to_owned(),
                 );
-                self.push(diagnostic);
             }
             ConfigValue::Plain(text) => {
                 if let Some(expected) = catalog::expects(owner, key, text) {
@@ -159,11 +152,6 @@ fn misspelled(key: &str, owner: Owner<'_>) -> Option<&'static str> {
         .filter(|(distance, known)| *distance <= most && letters(key) != letters(known))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
-}
-
-/// A line with a secret made unreadable, the length kept.
-fn hide(line: &str, secret: &str) -> String {
-    line.replace(secret, &"*".repeat(secret.chars().count()))
 }
 
 #[cfg(test)]

@@ -1,0 +1,197 @@
+//! `microcloud validate` as a whole: every manifest of `tests/invalid` gives the error that was
+//! meant, and the generated files are fresh.
+//!
+//! `UPDATE_EXPECTED=1 cargo test --test validate` writes the expected errors anew; look at the
+//! difference before keeping it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn microcloud(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_microcloud"))
+        .current_dir(folder)
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .output()
+        .expect("the program can be started")
+}
+
+fn names(folder: &Path, extension: &str) -> BTreeSet<String> {
+    std::fs::read_dir(folder)
+        .expect("the folder is there")
+        .map(|entry| entry.expect("its entries can be listed").path())
+        .filter(|path| path.extension().is_some_and(|e| e == extension))
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .collect()
+}
+
+#[test]
+fn every_invalid_manifest_gives_the_intended_error() {
+    let folder = root().join("tests/invalid");
+    let update = std::env::var_os("UPDATE_EXPECTED").is_some();
+    let manifests = names(&folder, "yaml");
+    assert!(manifests.len() >= 60, "only {} manifests", manifests.len());
+    let mut wrong = Vec::new();
+    for name in &manifests {
+        let output = microcloud(&folder, &["validate", &format!("{name}.yaml")]);
+        assert_eq!(output.status.code(), Some(2), "{name}: the exit code");
+        let shown = String::from_utf8(output.stderr).expect("messages are UTF-8");
+        let expected = folder.join(format!("{name}.stderr"));
+        if update {
+            std::fs::write(&expected, &shown).expect("can be written");
+        } else if std::fs::read_to_string(&expected).ok().as_deref() != Some(&shown) {
+            wrong.push(format!("--- {name} gives now ---\n{shown}"));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    let without: Vec<String> = names(&folder, "stderr")
+        .difference(&manifests)
+        .cloned()
+        .collect();
+    assert!(
+        without.is_empty(),
+        "expected errors without a manifest: {without:?}"
+    );
+}
+
+#[test]
+fn no_two_manifests_are_there_for_the_same_error() {
+    let folder = root().join("tests/invalid");
+    let mut seen = BTreeSet::new();
+    for name in names(&folder, "stderr") {
+        let text = std::fs::read_to_string(folder.join(format!("{name}.stderr"))).expect("there");
+        let errors: Vec<&str> = text.lines().filter(|l| l.starts_with("error")).collect();
+        assert!(!errors.is_empty(), "{name} expects no error");
+        assert!(
+            seen.insert(errors.join("\n")),
+            "{name} is like another one: {errors:?}"
+        );
+    }
+}
+
+#[test]
+fn the_generated_schemas_are_fresh() {
+    let folder = root().join("manifests/schemas");
+    let mut files = names(&folder, "json");
+    for (name, content) in microcloud::resources::schema::files() {
+        let there = std::fs::read_to_string(folder.join(&name)).unwrap_or_default();
+        assert!(
+            there == content,
+            "{name} is stale: run `cargo run -- schema --write manifests/schemas`"
+        );
+        files.remove(name.trim_end_matches(".json"));
+    }
+    assert!(files.is_empty(), "schemas of no kind: {files:?}");
+}
+
+fn manifest(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).expect("can be written");
+    path
+}
+
+const GOOD: &str = "apiVersion: microcloud.dev/v1\nkind: Profile\nmetadata: {name: web}\n";
+const BAD: &str = "apiVersion: microcloud.dev/v1\nkind: Profile\nmetadata: {nam: web}\n";
+
+#[test]
+fn valid_files_are_counted_and_end_with_0() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    manifest(folder.path(), "a.yaml", GOOD);
+    manifest(
+        folder.path(),
+        "b.json",
+        &serde_json::json!({
+            "apiVersion": "microcloud.dev/v1", "kind": "Project", "metadata": {"name": "p"}
+        })
+        .to_string(),
+    );
+    let output = microcloud(folder.path(), &["validate", "."]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "2 resources are valid\n"
+    );
+}
+
+#[test]
+fn errors_of_all_files_come_in_one_go_and_as_json() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    manifest(folder.path(), "a.yaml", BAD);
+    manifest(folder.path(), "b.yaml", GOOD);
+    manifest(folder.path(), "c.yaml", BAD);
+    let output = microcloud(
+        folder.path(),
+        &[
+            "validate", "-o", "json", "a.yaml", "b.yaml", "c.yaml", "d.yaml",
+        ],
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        (&report["valid"], &report["resources"]),
+        (&false.into(), &1.into())
+    );
+    let places: Vec<(&str, u64)> = report["errors"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|e| {
+            (
+                e["file"].as_str().expect("a file"),
+                e["line"].as_u64().expect("a line"),
+            )
+        })
+        .collect();
+    assert_eq!(
+        places,
+        [
+            ("a.yaml", 3),
+            ("a.yaml", 3),
+            ("c.yaml", 3),
+            ("c.yaml", 3),
+            ("d.yaml", 0)
+        ]
+    );
+}
+
+#[test]
+fn one_line_for_each_error_when_asked_for() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    manifest(folder.path(), "a.yaml", BAD);
+    let output = microcloud(folder.path(), &["validate", "-o", "line", "a.yaml"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        text.contains("a.yaml:3:12: unknown field `nam` in `metadata` (did you mean `name`?)\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn schema_and_explain_know_every_kind() {
+    let here = root();
+    for kind in microcloud::resources::Kind::ALL {
+        let schema = microcloud(here, &["schema", kind.as_str()]);
+        let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).expect("JSON");
+        assert_eq!(schema["properties"]["kind"]["const"], kind.as_str());
+        let explained = microcloud(here, &["explain", kind.as_str()]);
+        assert!(String::from_utf8_lossy(&explained.stdout).contains("FIELDS"));
+    }
+    assert_eq!(
+        microcloud(here, &["schema", "Instance"]).status.code(),
+        Some(2)
+    );
+    assert_eq!(
+        microcloud(here, &["explain", "Disk.foo"]).status.code(),
+        Some(2)
+    );
+}
