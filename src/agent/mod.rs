@@ -7,13 +7,17 @@
 
 pub mod api;
 pub mod config;
+pub mod control;
 pub mod control_client;
 pub mod control_routes;
 pub mod control_socket;
+pub mod directory;
 pub mod epoch;
 pub mod host_routes;
+pub mod lead;
 pub mod lxd_watch;
 pub mod machine;
+pub mod office;
 mod serve;
 pub mod server;
 pub mod trust;
@@ -172,6 +176,28 @@ pub async fn start(config: Config) -> Result<Agent, StartError> {
 }
 
 impl Agent {
+    /// Does all of an agent's work until [`Agent::stop`] is cancelled: serves, watches its
+    /// directory, and controls when it is its turn.
+    ///
+    /// # Errors
+    /// As [`Agent::run`], or the state cannot be read.
+    pub async fn work(self) -> Result<(), StartError> {
+        let office = Arc::new(office::Office::open(
+            Arc::clone(&self.machine),
+            self.client.clone(),
+            Arc::new(self.hosts.clone()),
+            &self.config,
+        )?);
+        let (stop, tasks) = (self.stop.clone(), self.tasks.clone());
+        tasks.spawn(lead::run(Arc::clone(&office), stop.clone()));
+        tasks.spawn(directory::run(Arc::clone(&office), stop));
+        let routes = Routes {
+            control: control::local_routes(Arc::clone(&office)),
+            peer: control::peer_routes(office),
+        };
+        self.run(routes).await
+    }
+
     /// Serves until [`Agent::stop`] is cancelled, then waits for running requests, 10 s at most.
     /// Tells systemd when both listeners answer.
     ///

@@ -5,7 +5,7 @@ use crate::agent::api::Failure;
 use crate::agent::control_client::{ControlClient, ControlError};
 use crate::agent::control_routes::{AgentInfo, TrustRequest, trust_first};
 use crate::agent::{
-    self, Config, EpochBook, Overrides, Routes, StartError, TrustBook, with_causes,
+    self, Config, EpochBook, Overrides, StartError, TrustBook, with_causes,
 };
 use crate::services::host::{Host, HostError, HostTarget};
 use crate::services::peer::{Claim, Fingerprint, Identity, PeerClient, PeerHost, Pins};
@@ -178,7 +178,7 @@ async fn daemon(config: Config) -> Result<(), Failed> {
             stop.cancel();
         });
     }
-    agent.run(Routes::default()).await.map_err(unusable)
+    agent.work().await.map_err(unusable)
 }
 
 /// Logs to standard error: `MICROCLOUD_LOG` filters, `info` unless set.

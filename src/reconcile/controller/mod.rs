@@ -18,7 +18,7 @@ mod round;
 mod runner;
 mod watching;
 
-pub use requests::{Applied, Filter, PlanReport, RequestError, SourceReport, StatusReport};
+pub use requests::{Applied, Filter, MachineReport, PlanReport, RequestError, SourceReport, StatusReport};
 
 use super::admit::InFlight;
 use super::apply::Applier;
@@ -70,7 +70,7 @@ pub const CONCURRENCY: usize = 8;
 #[derive(Debug)]
 pub struct Controller {
     inner: Arc<Inner>,
-    tasks: JoinSet<()>,
+    tasks: tokio::sync::Mutex<JoinSet<()>>,
 }
 
 /// How a controller's work ended by itself.
@@ -194,7 +194,7 @@ impl Controller {
         tasks.spawn(watching::services(inner.clone(), look_requests));
         tasks.spawn(watching::events(inner.clone()));
         tasks.spawn(watching::machines(inner.clone()));
-        Controller { inner, tasks }
+        Controller { inner, tasks: tokio::sync::Mutex::new(tasks) }
     }
 
     /// Waits until the controller ends by itself.
@@ -208,9 +208,10 @@ impl Controller {
     }
 
     /// Stops it, letting steps that are under way come to their end.
-    pub async fn stop(mut self) {
+    pub async fn stop(&self) {
         self.inner.cancel.cancel();
-        while self.tasks.join_next().await.is_some() {}
+        let mut tasks = self.tasks.lock().await;
+        while tasks.join_next().await.is_some() {}
     }
 }
 

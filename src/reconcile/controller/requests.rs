@@ -10,6 +10,7 @@ use crate::reconcile::plan::{self, Change, Note, Plan, Refused, Topic, Verb, Wai
 use crate::reconcile::status::ObjectStatus;
 use crate::resources::accepted::{Accepted, Refused as NotApplied};
 use crate::resources::{Broken, ObjectRef, Origin, Reading, Resource, SourceName};
+use crate::services::host::LxdReport;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -152,6 +153,21 @@ impl StatusReport {
     }
 }
 
+/// A machine as it was last seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MachineReport {
+    /// Its address.
+    pub address: String,
+    /// Whether it was ever looked at.
+    pub seen: bool,
+    /// Why the last look failed.
+    pub error: Option<String>,
+    /// Its agent's version.
+    pub agent_version: String,
+    /// Its instance service.
+    pub service: String,
+}
+
 /// Which objects are meant; all when there are none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -223,6 +239,38 @@ impl Controller {
     /// The memory, as it is to be written next.
     pub fn memory(&self) -> Memory {
         self.inner.state().memory.clone()
+    }
+
+    /// The version of the memory, as it is to be written next.
+    pub fn memory_version(&self) -> u64 {
+        self.inner.state().memory_version
+    }
+
+    /// The machines of the members, as far as they were looked at.
+    pub fn machines(&self) -> BTreeMap<String, MachineReport> {
+        let state = self.inner.state();
+        state
+            .desired
+            .members()
+            .map(|(name, member)| {
+                let host = state.world.hosts.get(name);
+                let report = host.and_then(|h| h.report.known());
+                let service = match report.map(|r| &r.lxd) {
+                    Some(LxdReport::Running(lxd)) => format!("{} {}", lxd.server, lxd.version),
+                    Some(LxdReport::NotRunning { .. }) => "not running".to_owned(),
+                    Some(LxdReport::NotInstalled) => "not installed".to_owned(),
+                    None => String::new(),
+                };
+                let shown = MachineReport {
+                    address: member.address.to_string(),
+                    seen: report.is_some(),
+                    error: host.and_then(|h| h.error.as_ref()).map(ToString::to_string),
+                    agent_version: report.map(|r| r.agent_version.clone()).unwrap_or_default(),
+                    service,
+                };
+                (name.to_owned(), shown)
+            })
+            .collect()
     }
 
     /// Events after a number.

@@ -10,7 +10,8 @@ use crate::reconcile::plan::{self, Action as StepAction, Plan, Step, Topic, Verb
 use crate::reconcile::queue::Action;
 use crate::reconcile::status::{self, Inputs};
 use crate::resources::value::Mode;
-use crate::resources::{Kind, ObjectRef, Resource};
+use crate::resources::{Kind, ObjectRef, Resource, Spec};
+use crate::services::host::TrustedMember;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -265,6 +266,10 @@ fn settle(object: &ObjectRef, plan: &Plan, inner: &Inner, state: &mut super::Sta
         secrets: found.secrets.clone(),
         deletion: resource.deletion(),
     };
+    if object.kind == Kind::Member {
+        admit_for_good(object, &resource, inner, state);
+    }
+    let before = state.memory.inventory.get(object);
     if before != Some(&entry) {
         let object = object.clone();
         state.remember(|memory| {
@@ -272,6 +277,23 @@ fn settle(object: &ObjectRef, plan: &Plan, inner: &Inner, state: &mut super::Sta
         });
         inner.flushes.notify_one();
     }
+}
+
+/// A member that has joined belongs to the cluster: from now on the trust store says which key is
+/// its agent's, and no resource does.
+fn admit_for_good(object: &ObjectRef, resource: &Resource, inner: &Inner, state: &mut super::State) {
+    let Spec::Member(spec) = &resource.spec else { return };
+    if state.memory.trust.members.contains_key(&object.name) {
+        return;
+    }
+    let report = state.world.hosts.get(&object.name).and_then(|h| h.report.known());
+    let Some(fingerprint) = report.map(|r| r.fingerprint.clone()) else { return };
+    let (name, address) = (object.name.clone(), spec.address);
+    state.remember(|memory| {
+        memory.trust.version += 1;
+        memory.trust.members.insert(name, TrustedMember { fingerprint, address });
+    });
+    inner.flushes.notify_one();
 }
 
 /// Does the admitted steps in their order, stopping at the first that fails.

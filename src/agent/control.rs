@@ -1,0 +1,408 @@
+//! The control routes: what people on a machine ask for, done here when this agent controls and
+//! passed on otherwise.
+
+use super::api::{
+    AgentStatus, Apply, Approve, Delete, Diff, Failure, MachineStatus, Reconcile, Resume, Suspend,
+};
+use super::directory::{self, Publish};
+use super::office::{Duty, Office};
+use super::server::PeerIdentity;
+use crate::reconcile::Controller;
+use crate::reconcile::controller::{Filter, RequestError};
+use crate::resources::Reading;
+use crate::services::peer::VERSION;
+use axum::body::Bytes;
+use axum::extract::{OriginalUri, Query, State};
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a request that is passed on may take, beyond what it asks to wait.
+const FORWARD: Duration = Duration::from_secs(90);
+
+/// The longest a caller may ask to wait for a change.
+const LONGEST_WAIT: u64 = 60;
+
+/// How long founding a cluster by `apply` may take until a controller is there to take it.
+const FOUNDING: Duration = Duration::from_secs(15);
+
+/// The routes for commands on this machine.
+pub fn local_routes(office: Arc<Office>) -> Router {
+    Router::new()
+        .route("/v1/status", get(local_status))
+        .route("/v1/{request}", get(local).post(local))
+        .with_state(office)
+}
+
+/// The routes for other members' agents.
+pub fn peer_routes(office: Arc<Office>) -> Router {
+    Router::new()
+        .route("/v1/control/reading", post(publish).get(own_reading))
+        .route("/v1/control/{request}", get(remote).post(remote))
+        .with_state(office)
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Since {
+    #[serde(default)]
+    after: Option<u64>,
+    #[serde(default)]
+    timeout: Option<u64>,
+}
+
+impl Since {
+    fn wait(&self) -> Duration {
+        Duration::from_secs(self.timeout.unwrap_or(0).min(LONGEST_WAIT))
+    }
+}
+
+async fn local_status(
+    State(office): State<Arc<Office>>,
+    Query(since): Query<Since>,
+    uri: OriginalUri,
+) -> Response {
+    match office.duty() {
+        Duty::Leading(controller) => Json(status(&office, &controller, &since).await).into_response(),
+        Duty::Following(leader) => {
+            let passed = pass_on(&office, Method::GET, &uri, Bytes::new(), since.wait()).await;
+            // The leader's word, with this agent's own directory.
+            let theirs = match passed {
+                Ok((200, body)) => serde_json::from_slice::<AgentStatus>(&body).ok(),
+                Ok(_) | Err(_) => None,
+            };
+            match theirs {
+                Some(theirs) => Json(AgentStatus {
+                    member: office.name().to_owned(),
+                    role: super::api::Role::Following,
+                    leader: Some(leader.name),
+                    directory: office.directory_status(),
+                    ..theirs
+                })
+                .into_response(),
+                None => {
+                    let why = format!("{} controls and does not answer", leader.name);
+                    Json(cached(&office, Some(leader.name), why)).into_response()
+                }
+            }
+        }
+        Duty::Waiting(reason) => {
+            // Somebody who waits for a change must not come back at once.
+            if since.after.is_some() {
+                let mut duty = office.duty.subscribe();
+                let _ = tokio::time::timeout(since.wait(), duty.changed()).await;
+            }
+            Json(cached(&office, None, reason)).into_response()
+        }
+    }
+}
+
+/// What is known without a controller.
+fn cached(office: &Office, leader: Option<String>, reason: String) -> AgentStatus {
+    AgentStatus {
+        member: office.name().to_owned(),
+        version: VERSION.to_owned(),
+        role: office.duty().role(),
+        leader,
+        reason: Some(reason),
+        directory: office.directory_status(),
+        report: office.kept().report,
+        cached: true,
+        machines: BTreeMap::new(),
+    }
+}
+
+async fn status(office: &Office, controller: &Controller, since: &Since) -> AgentStatus {
+    if let Some(after) = since.after {
+        let mut changes = controller.changes();
+        let _ = tokio::time::timeout(since.wait(), changes.wait_for(|v| *v > after)).await;
+    }
+    AgentStatus {
+        member: office.name().to_owned(),
+        version: VERSION.to_owned(),
+        role: super::api::Role::Leading,
+        leader: Some(office.name().to_owned()),
+        reason: None,
+        directory: office.directory_status(),
+        report: Some(controller.status()),
+        cached: false,
+        machines: machines_of(controller),
+    }
+}
+
+/// The machines as the controller sees them.
+pub(super) fn machines_of(controller: &Controller) -> BTreeMap<String, MachineStatus> {
+    controller
+        .machines()
+        .into_iter()
+        .map(|(name, machine)| {
+            let shown = MachineStatus {
+                address: machine.address,
+                answers: machine.error.is_none() && machine.seen,
+                message: machine.error,
+                agent_version: machine.agent_version,
+                service: machine.service,
+            };
+            (name, shown)
+        })
+        .collect()
+}
+
+fn failure(status: StatusCode, message: impl Into<String>) -> Response {
+    (status, Json(Failure { message: message.into() })).into_response()
+}
+
+fn refused(error: &RequestError) -> Response {
+    let status = match error {
+        RequestError::NotApplied { .. } => StatusCode::CONFLICT,
+        RequestError::NotFound { .. } => StatusCode::NOT_FOUND,
+        RequestError::NotKept { .. } => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    failure(status, error.to_string())
+}
+
+fn answer<T: Serialize>(result: Result<T, RequestError>) -> Response {
+    match result {
+        Ok(value) => Json(value).into_response(),
+        Err(error) => refused(&error),
+    }
+}
+
+async fn local(
+    State(office): State<Arc<Office>>,
+    method: Method,
+    uri: OriginalUri,
+    Query(since): Query<Since>,
+    body: Bytes,
+) -> Response {
+    let request = uri.path().trim_start_matches("/v1/").to_owned();
+    match office.duty() {
+        Duty::Leading(controller) => {
+            handle(&office, &controller, &method, &request, &since, &body).await
+        }
+        Duty::Following(_) => {
+            match pass_on(&office, method, &uri, body, since.wait()).await {
+                Ok((status, body)) => {
+                    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+                    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+                }
+                Err(message) => failure(StatusCode::SERVICE_UNAVAILABLE, message),
+            }
+        }
+        Duty::Waiting(reason) => match (method, request.as_str()) {
+            (Method::POST, "apply") => found(&office, &body, &reason).await,
+            (Method::GET, "resources") => Json(office.known_resources()).into_response(),
+            (Method::GET, "events") => Json(super::api::Events::new()).into_response(),
+            _ => failure(StatusCode::SERVICE_UNAVAILABLE, format!("nobody controls: {reason}")),
+        },
+    }
+}
+
+async fn remote(
+    State(office): State<Arc<Office>>,
+    Extension(_peer): Extension<PeerIdentity>,
+    method: Method,
+    uri: OriginalUri,
+    Query(since): Query<Since>,
+    body: Bytes,
+) -> Response {
+    let Some(controller) = office.controller() else {
+        return failure(StatusCode::SERVICE_UNAVAILABLE, format!("{} does not control", office.name()));
+    };
+    let request = uri.path().trim_start_matches("/v1/control/").to_owned();
+    if request == "status" {
+        return Json(status(&office, &controller, &since).await).into_response();
+    }
+    handle(&office, &controller, &method, &request, &since, &body).await
+}
+
+/// Passes a request on to the agent that controls.
+async fn pass_on(
+    office: &Office,
+    method: Method,
+    uri: &OriginalUri,
+    body: Bytes,
+    wait: Duration,
+) -> Result<(u16, Bytes), String> {
+    let Duty::Following(leader) = office.duty() else {
+        return Err("nobody controls".to_owned());
+    };
+    let rest = uri.path_and_query().map_or("", |p| p.as_str()).trim_start_matches("/v1/");
+    let path = format!("/v1/control/{rest}");
+    office
+        .client
+        .forward(&leader, method, &path, body, FORWARD + wait)
+        .await
+        .map(|answer| (answer.status, answer.body))
+        .map_err(|error| error.to_string())
+}
+
+/// `apply` where nobody controls: the resources that name this member as initiator found a
+/// cluster.
+async fn found(office: &Arc<Office>, body: &Bytes, reason: &str) -> Response {
+    let apply: Apply = match serde_json::from_slice(body) {
+        Ok(apply) => apply,
+        Err(error) => return failure(StatusCode::BAD_REQUEST, error.to_string()),
+    };
+    if !office.founds(&apply.resources) {
+        let message = format!(
+            "nobody controls: {reason}; apply a Cluster that names {} as its initiator to form one \
+             here",
+            office.name()
+        );
+        return failure(StatusCode::SERVICE_UNAVAILABLE, message);
+    }
+    let mut duty = office.duty.subscribe();
+    office.found(Some(apply.resources.clone()));
+    let leading = tokio::time::timeout(
+        FOUNDING,
+        duty.wait_for(|duty| matches!(duty, Duty::Leading(_))),
+    )
+    .await
+    .is_ok();
+    let Some(controller) = office.controller().filter(|_| leading) else {
+        office.found(None);
+        return failure(StatusCode::SERVICE_UNAVAILABLE, format!("nobody controls: {reason}"));
+    };
+    let applied = controller.apply(apply.resources).await;
+    office.found(None);
+    office.declare_pins();
+    answer(applied)
+}
+
+async fn handle(
+    office: &Arc<Office>,
+    controller: &Controller,
+    method: &Method,
+    request: &str,
+    since: &Since,
+    body: &Bytes,
+) -> Response {
+    match (method, request) {
+        (&Method::GET, "resources") => Json(controller.resources()).into_response(),
+        (&Method::GET, "events") => Json(events(controller, since).await).into_response(),
+        (&Method::POST, "apply") => match decode::<Apply>(body) {
+            Ok(apply) => {
+                let applied = controller.apply(apply.resources).await;
+                office.declare_pins();
+                answer(applied)
+            }
+            Err(response) => *response,
+        },
+        (&Method::POST, "delete") => match decode::<Delete>(body) {
+            Ok(delete) => answer(controller.delete(&delete.objects).await),
+            Err(response) => *response,
+        },
+        (&Method::POST, "diff") => match decode::<Diff>(body) {
+            Ok(diff) => answer(controller.diff(diff.resources)),
+            Err(response) => *response,
+        },
+        (&Method::POST, "reconcile") => match decode::<Reconcile>(body) {
+            Ok(reconcile) => self::reconcile(office, controller, reconcile).await,
+            Err(response) => *response,
+        },
+        (&Method::POST, "suspend") => match decode::<Suspend>(body) {
+            Ok(s) => {
+                let duration = Duration::from_secs(s.seconds);
+                answer(controller.suspend(s.object, duration, s.reason).await)
+            }
+            Err(response) => *response,
+        },
+        (&Method::POST, "resume") => match decode::<Resume>(body) {
+            Ok(resume) => answer(controller.resume(resume.object).await),
+            Err(response) => *response,
+        },
+        (&Method::POST, "approve") => match decode::<Approve>(body) {
+            Ok(approve) => answer(controller.approve(&approve.step).await),
+            Err(response) => *response,
+        },
+        _ => failure(StatusCode::NOT_FOUND, format!("there is no {method} /v1/{request}")),
+    }
+}
+
+fn decode<T: DeserializeOwned>(body: &Bytes) -> Result<T, Box<Response>> {
+    serde_json::from_slice(body)
+        .map_err(|e| Box::new(failure(StatusCode::BAD_REQUEST, e.to_string())))
+}
+
+async fn events(controller: &Controller, since: &Since) -> super::api::Events {
+    let after = since.after.unwrap_or(0);
+    let mut changes = controller.changes();
+    let found = tokio::time::timeout(since.wait(), async {
+        loop {
+            let events = controller.events(after);
+            if !events.is_empty() || changes.changed().await.is_err() {
+                return events;
+            }
+        }
+    });
+    match found.await {
+        Ok(events) => events,
+        Err(_) => controller.events(after),
+    }
+}
+
+async fn reconcile(office: &Arc<Office>, controller: &Controller, request: Reconcile) -> Response {
+    if let Some(member) = request.accept_from {
+        let reading = if member == office.name() {
+            office.reading().ok_or_else(|| format!("{member} watches no directory"))
+        } else {
+            reading_of(office, &member).await
+        };
+        let taken = match reading {
+            Ok(reading) => directory::take(controller, None, &reading, true).await,
+            Err(message) => Err(message),
+        };
+        if let Err(message) = taken {
+            return failure(StatusCode::SERVICE_UNAVAILABLE, message);
+        }
+    }
+    answer(controller.reconcile(&Filter { objects: request.objects }).await)
+}
+
+async fn reading_of(office: &Office, member: &str) -> Result<Reading, String> {
+    let target = office.target(member).ok_or_else(|| format!("there is no member {member}"))?;
+    let path = "/v1/control/reading";
+    let answer = office
+        .client
+        .forward(&target, Method::GET, path, Bytes::new(), FORWARD)
+        .await
+        .map_err(|e| e.to_string())?;
+    match serde_json::from_slice::<Option<Reading>>(&answer.body) {
+        Ok(Some(reading)) => Ok(reading),
+        Ok(None) => Err(format!("{member} watches no directory")),
+        Err(_) => Err(String::from_utf8_lossy(&answer.body).into_owned()),
+    }
+}
+
+async fn own_reading(
+    State(office): State<Arc<Office>>,
+    Extension(_peer): Extension<PeerIdentity>,
+) -> Json<Option<Reading>> {
+    Json(office.reading())
+}
+
+async fn publish(
+    State(office): State<Arc<Office>>,
+    Extension(peer): Extension<PeerIdentity>,
+    Json(publish): Json<Publish>,
+) -> Response {
+    let Some(controller) = office.controller() else {
+        return failure(StatusCode::SERVICE_UNAVAILABLE, format!("{} does not control", office.name()));
+    };
+    tracing::debug!(from = %peer.name, revision = %publish.reading.revision, "a reading came in");
+    let previous = publish.previous.as_deref();
+    match directory::take(&controller, previous, &publish.reading, false).await {
+        Ok(verdict) => {
+            office.declare_pins();
+            Json(verdict).into_response()
+        }
+        Err(message) => failure(StatusCode::SERVICE_UNAVAILABLE, message),
+    }
+}
+

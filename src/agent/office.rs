@@ -1,0 +1,294 @@
+//! What an agent does for the cluster as a whole, shared by leadership, the watched directory and
+//! the control routes: its role, its readings, and the last accepted state on disk.
+
+use super::api::{DirectoryStatus, MachineStatus, Role};
+use super::machine::Machine;
+use crate::reconcile::Controller;
+use crate::reconcile::controller::StatusReport;
+use crate::reconcile::memory::Memory;
+use crate::resources::{Kind, Reading, Resource, Spec};
+use crate::services::host::{HostTarget, Hosts};
+use crate::services::peer::{Fingerprint, PeerClient, StateFileError, state_file};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, watch};
+
+/// What this agent does now.
+#[derive(Debug, Clone)]
+pub enum Duty {
+    /// It controls.
+    Leading(Arc<Controller>),
+    /// Another member controls.
+    Following(HostTarget),
+    /// Nobody controls that it knows of.
+    Waiting(String),
+}
+
+impl Duty {
+    /// The role as it is shown.
+    pub fn role(&self) -> Role {
+        match self {
+            Duty::Leading(_) => Role::Leading,
+            Duty::Following(_) => Role::Following,
+            Duty::Waiting(_) => Role::Waiting,
+        }
+    }
+}
+
+/// The last accepted state: kept on every agent's disk, so that `status` works without quorum.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Kept {
+    /// The controller's memory.
+    pub memory: Option<Memory>,
+    /// Its last report.
+    pub report: Option<StatusReport>,
+}
+
+/// What this agent remembers of its own directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Published {
+    revision: Option<String>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Office {
+    /// This machine.
+    pub machine: Arc<Machine>,
+    /// Calls other agents.
+    pub client: PeerClient,
+    /// All machines.
+    pub hosts: Arc<dyn Hosts>,
+    /// The socket of LXD, when it is not at a known place.
+    pub lxd_socket: Option<PathBuf>,
+    /// The watched directory.
+    pub directory: Option<PathBuf>,
+    /// What this agent does now.
+    pub duty: watch::Sender<Duty>,
+    /// Wakes the one who decides about leading.
+    pub consider: Notify,
+    reading: watch::Sender<Option<Reading>>,
+    directory_status: Mutex<DirectoryStatus>,
+    kept: Mutex<Kept>,
+    published: Mutex<Published>,
+    /// Resources somebody wants to apply where no cluster is yet.
+    founding: Mutex<Option<Vec<Resource>>>,
+    state_dir: PathBuf,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Office {
+    /// Opens what is on disk.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn open(
+        machine: Arc<Machine>,
+        client: PeerClient,
+        hosts: Arc<dyn Hosts>,
+        config: &super::Config,
+    ) -> Result<Office, StateFileError> {
+        let state_dir = config.state_dir.clone();
+        let read = |name: &str| state_file::read(&state_dir.join(name));
+        // Both are caches: what does not decode any more is as good as not there.
+        let kept = read("accepted.json")?
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        let published = read("published.json")?
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        let status = DirectoryStatus {
+            path: config.directory.as_ref().map(|p| p.display().to_string()),
+            ..DirectoryStatus::default()
+        };
+        let office = Office {
+            machine,
+            client,
+            hosts,
+            lxd_socket: config.lxd_socket.clone(),
+            directory: config.directory.clone(),
+            duty: watch::Sender::new(Duty::Waiting("the agent has just started".to_owned())),
+            consider: Notify::new(),
+            reading: watch::Sender::new(None),
+            directory_status: Mutex::new(status),
+            kept: Mutex::new(kept),
+            published: Mutex::new(published),
+            founding: Mutex::new(None),
+            state_dir,
+        };
+        office.declare_pins();
+        Ok(office)
+    }
+
+    /// This member's name.
+    pub fn name(&self) -> &str {
+        self.machine.local.name()
+    }
+
+    /// What this agent does now.
+    pub fn duty(&self) -> Duty {
+        self.duty.borrow().clone()
+    }
+
+    /// The controller, when it runs here.
+    pub fn controller(&self) -> Option<Arc<Controller>> {
+        match &*self.duty.borrow() {
+            Duty::Leading(controller) => Some(controller.clone()),
+            Duty::Following(_) | Duty::Waiting(_) => None,
+        }
+    }
+
+    /// Says what this agent does from now on.
+    pub fn set_duty(&self, duty: Duty) {
+        self.duty.send_if_modified(|now| {
+            let same = match (&*now, &duty) {
+                (Duty::Following(a), Duty::Following(b)) => a == b,
+                (Duty::Waiting(a), Duty::Waiting(b)) => a == b,
+                _ => false,
+            };
+            if !same {
+                match &duty {
+                    Duty::Leading(_) => tracing::info!("this member controls now"),
+                    Duty::Following(t) => tracing::info!(leader = %t.name, "following"),
+                    Duty::Waiting(reason) => tracing::info!(%reason, "nobody controls"),
+                }
+                *now = duty;
+            }
+            !same
+        });
+    }
+
+    /// The last reading of the directory.
+    pub fn reading(&self) -> Option<Reading> {
+        self.reading.borrow().clone()
+    }
+
+    /// Sets the last reading of the directory.
+    pub fn set_reading(&self, reading: Reading) {
+        self.reading.send_replace(Some(reading));
+        self.declare_pins();
+        self.consider.notify_one();
+    }
+
+    /// The directory as it is shown.
+    pub fn directory_status(&self) -> DirectoryStatus {
+        lock(&self.directory_status).clone()
+    }
+
+    /// Changes what is shown of the directory.
+    pub fn show_directory(&self, change: impl FnOnce(&mut DirectoryStatus)) {
+        change(&mut lock(&self.directory_status));
+    }
+
+    /// The revision of this agent's previous reading that was the accepted one.
+    pub fn published(&self) -> Option<String> {
+        lock(&self.published).revision.clone()
+    }
+
+    /// Remembers that a revision of this agent's directory is the accepted one.
+    ///
+    /// # Errors
+    /// It cannot be stored.
+    pub fn set_published(&self, revision: &str) -> Result<(), StateFileError> {
+        let mut published = lock(&self.published);
+        if published.revision.as_deref() == Some(revision) {
+            return Ok(());
+        }
+        published.revision = Some(revision.to_owned());
+        let bytes = serde_json::to_vec(&*published).unwrap_or_default();
+        state_file::write(&self.state_dir.join("published.json"), &bytes)
+    }
+
+    /// The last accepted state.
+    pub fn kept(&self) -> Kept {
+        lock(&self.kept).clone()
+    }
+
+    /// Keeps the accepted state on disk.
+    ///
+    /// # Errors
+    /// It cannot be stored.
+    pub fn keep(&self, memory: Memory, report: Option<StatusReport>) -> Result<(), StateFileError> {
+        let kept = Kept { memory: Some(memory), report };
+        let bytes = serde_json::to_vec(&kept).unwrap_or_default();
+        *lock(&self.kept) = kept;
+        self.declare_pins();
+        state_file::write(&self.state_dir.join("accepted.json"), &bytes)
+    }
+
+    /// Resources that found a cluster here, if somebody asked for that.
+    pub fn founding(&self) -> Option<Vec<Resource>> {
+        lock(&self.founding).clone()
+    }
+
+    /// Asks to found a cluster here with these resources.
+    pub fn found(&self, resources: Option<Vec<Resource>>) {
+        *lock(&self.founding) = resources;
+        self.consider.notify_one();
+    }
+
+    /// Everything this agent knows of what is wanted: what is accepted, and what its own
+    /// directory says where nothing is accepted yet.
+    pub fn known_resources(&self) -> Vec<Resource> {
+        if let Some(controller) = self.controller() {
+            return controller.resources();
+        }
+        if let Some(memory) = self.kept().memory {
+            return memory.accepted.desired().into_values().cloned().collect();
+        }
+        let read = self.reading().map(|r| r.resources).unwrap_or_default();
+        read.into_iter().chain(self.founding().unwrap_or_default()).collect()
+    }
+
+    /// What the members' `fingerprint` says admits machines that the cluster does not know yet.
+    pub fn declare_pins(&self) {
+        let resources = self.known_resources();
+        let own = self.reading().map(|r| r.resources).unwrap_or_default();
+        let pins: BTreeMap<String, Fingerprint> = own
+            .iter()
+            .chain(&resources)
+            .filter_map(|resource| match &resource.spec {
+                Spec::Member(spec) => {
+                    let pin = spec.fingerprint.as_deref()?.parse().ok()?;
+                    Some((resource.metadata.name.clone(), pin))
+                }
+                _ => None,
+            })
+            .collect();
+        self.machine.trust.set_declared(pins);
+    }
+
+    /// Where a member's agent is: as the trust store says, else as the resources do.
+    pub fn target(&self, member: &str) -> Option<HostTarget> {
+        self.client.target(member).or_else(|| {
+            self.known_resources().iter().find_map(|resource| match &resource.spec {
+                Spec::Member(spec) if resource.metadata.name == member => Some(HostTarget {
+                    name: member.to_owned(),
+                    address: spec.address,
+                    fingerprint: spec.fingerprint.clone(),
+                }),
+                _ => None,
+            })
+        })
+    }
+
+    /// Whether these resources name this member as the one that forms the cluster.
+    pub fn founds(&self, resources: &[Resource]) -> bool {
+        resources.iter().any(|resource| {
+            resource.kind() == Kind::Cluster
+                && matches!(&resource.spec, Spec::Cluster(c) if c.initiator == self.name())
+        })
+    }
+
+    /// The machines as they are shown.
+    pub fn machines(&self) -> BTreeMap<String, MachineStatus> {
+        self.controller().map(|c| super::control::machines_of(&c)).unwrap_or_default()
+    }
+}
