@@ -68,7 +68,9 @@ async fn local_status(
     uri: OriginalUri,
 ) -> Response {
     match office.duty() {
-        Duty::Leading(controller) => Json(status(&office, &controller, &since).await).into_response(),
+        Duty::Leading(controller) => {
+            Json(status(&office, &controller, &since).await).into_response()
+        }
         Duty::Following(leader) => {
             let passed = pass_on(&office, Method::GET, &uri, Bytes::new(), since.wait()).await;
             // The leader's word, with this agent's own directory.
@@ -154,7 +156,13 @@ pub(super) fn machines_of(controller: &Controller) -> BTreeMap<String, MachineSt
 }
 
 fn failure(status: StatusCode, message: impl Into<String>) -> Response {
-    (status, Json(Failure { message: message.into() })).into_response()
+    (
+        status,
+        Json(Failure {
+            message: message.into(),
+        }),
+    )
+        .into_response()
 }
 
 fn refused(error: &RequestError) -> Response {
@@ -185,20 +193,21 @@ async fn local(
         Duty::Leading(controller) => {
             handle(&office, &controller, &method, &request, &since, &body).await
         }
-        Duty::Following(_) => {
-            match pass_on(&office, method, &uri, body, since.wait()).await {
-                Ok((status, body)) => {
-                    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-                    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
-                }
-                Err(message) => failure(StatusCode::SERVICE_UNAVAILABLE, message),
+        Duty::Following(_) => match pass_on(&office, method, &uri, body, since.wait()).await {
+            Ok((status, body)) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+                (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
             }
-        }
+            Err(message) => failure(StatusCode::SERVICE_UNAVAILABLE, message),
+        },
         Duty::Waiting(reason) => match (method, request.as_str()) {
             (Method::POST, "apply") => found(&office, &body, &reason).await,
             (Method::GET, "resources") => Json(office.known_resources()).into_response(),
             (Method::GET, "events") => Json(super::api::Events::new()).into_response(),
-            _ => failure(StatusCode::SERVICE_UNAVAILABLE, format!("nobody controls: {reason}")),
+            _ => failure(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("nobody controls: {reason}"),
+            ),
         },
     }
 }
@@ -212,7 +221,10 @@ async fn remote(
     body: Bytes,
 ) -> Response {
     let Some(controller) = office.controller() else {
-        return failure(StatusCode::SERVICE_UNAVAILABLE, format!("{} does not control", office.name()));
+        return failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{} does not control", office.name()),
+        );
     };
     let request = uri.path().trim_start_matches("/v1/control/").to_owned();
     if request == "status" {
@@ -232,7 +244,10 @@ async fn pass_on(
     let Duty::Following(leader) = office.duty() else {
         return Err("nobody controls".to_owned());
     };
-    let rest = uri.path_and_query().map_or("", |p| p.as_str()).trim_start_matches("/v1/");
+    let rest = uri
+        .path_and_query()
+        .map_or("", |p| p.as_str())
+        .trim_start_matches("/v1/");
     let path = format!("/v1/control/{rest}");
     office
         .client
@@ -267,7 +282,10 @@ async fn found(office: &Arc<Office>, body: &Bytes, reason: &str) -> Response {
     .is_ok();
     let Some(controller) = office.controller().filter(|_| leading) else {
         office.found(None);
-        return failure(StatusCode::SERVICE_UNAVAILABLE, format!("nobody controls: {reason}"));
+        return failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("nobody controls: {reason}"),
+        );
     };
     let applied = controller.apply(apply.resources).await;
     office.found(None);
@@ -321,7 +339,10 @@ async fn handle(
             Ok(approve) => answer(controller.approve(&approve.step).await),
             Err(response) => *response,
         },
-        _ => failure(StatusCode::NOT_FOUND, format!("there is no {method} /v1/{request}")),
+        _ => failure(
+            StatusCode::NOT_FOUND,
+            format!("there is no {method} /v1/{request}"),
+        ),
     }
 }
 
@@ -350,7 +371,9 @@ async fn events(controller: &Controller, since: &Since) -> super::api::Events {
 async fn reconcile(office: &Arc<Office>, controller: &Controller, request: Reconcile) -> Response {
     if let Some(member) = request.accept_from {
         let reading = if member == office.name() {
-            office.reading().ok_or_else(|| format!("{member} watches no directory"))
+            office
+                .reading()
+                .ok_or_else(|| format!("{member} watches no directory"))
         } else {
             reading_of(office, &member).await
         };
@@ -362,11 +385,19 @@ async fn reconcile(office: &Arc<Office>, controller: &Controller, request: Recon
             return failure(StatusCode::SERVICE_UNAVAILABLE, message);
         }
     }
-    answer(controller.reconcile(&Filter { objects: request.objects }).await)
+    answer(
+        controller
+            .reconcile(&Filter {
+                objects: request.objects,
+            })
+            .await,
+    )
 }
 
 async fn reading_of(office: &Office, member: &str) -> Result<Reading, String> {
-    let target = office.target(member).ok_or_else(|| format!("there is no member {member}"))?;
+    let target = office
+        .target(member)
+        .ok_or_else(|| format!("there is no member {member}"))?;
     let path = "/v1/control/reading";
     let answer = office
         .client
@@ -393,7 +424,10 @@ async fn publish(
     Json(publish): Json<Publish>,
 ) -> Response {
     let Some(controller) = office.controller() else {
-        return failure(StatusCode::SERVICE_UNAVAILABLE, format!("{} does not control", office.name()));
+        return failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{} does not control", office.name()),
+        );
     };
     tracing::debug!(from = %peer.name, revision = %publish.reading.revision, "a reading came in");
     let previous = publish.previous.as_deref();
@@ -405,4 +439,3 @@ async fn publish(
         Err(message) => failure(StatusCode::SERVICE_UNAVAILABLE, message),
     }
 }
-

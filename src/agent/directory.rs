@@ -45,7 +45,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Watches the directory until `stop`.
 pub async fn run(office: Arc<Office>, stop: CancellationToken) {
-    let Some(path) = office.directory.clone() else { return };
+    let Some(path) = office.directory.clone() else {
+        return;
+    };
     let mut duty = office.duty.subscribe();
     let mut watch = watch(&path, &stop).await;
     let mut pending: Option<Duration> = None;
@@ -115,8 +117,7 @@ async fn read(office: &Office, path: &Path) {
         .filter(|r| r.origin.source == SourceName::Applied)
         .collect();
     let path = path.to_owned();
-    let reading =
-        tokio::task::spawn_blocking(move || directory::read_beside(&path, &others)).await;
+    let reading = tokio::task::spawn_blocking(move || directory::read_beside(&path, &others)).await;
     let reading = match reading {
         Ok(reading) => reading,
         Err(error) => {
@@ -159,11 +160,20 @@ async fn publish(office: &Office) -> Option<Duration> {
             }
         }
         Duty::Following(leader) => {
-            let body = Publish { previous, reading: reading.clone() };
+            let body = Publish {
+                previous,
+                reading: reading.clone(),
+            };
             let body = serde_json::to_vec(&body).unwrap_or_default();
             let answer = office
                 .client
-                .forward(&leader, Method::POST, "/v1/control/reading", body.into(), DEADLINE)
+                .forward(
+                    &leader,
+                    Method::POST,
+                    "/v1/control/reading",
+                    body.into(),
+                    DEADLINE,
+                )
                 .await;
             match answer {
                 Ok(answer) if answer.status == 200 => {
@@ -221,8 +231,17 @@ pub async fn take(
     let first = accepted.is_empty();
     let follows = previous == Some(accepted.as_str()) || reading.revision == accepted;
     if !(force || first || follows) {
-        return Ok(Verdict { accepted: false, revision: accepted });
+        return Ok(Verdict {
+            accepted: false,
+            revision: accepted,
+        });
     }
-    controller.submit(reading).await.map_err(|e| e.to_string())?;
-    Ok(Verdict { accepted: true, revision: reading.revision.clone() })
+    controller
+        .submit(reading)
+        .await
+        .map_err(|e| e.to_string())?;
+    Ok(Verdict {
+        accepted: true,
+        revision: reading.revision.clone(),
+    })
 }

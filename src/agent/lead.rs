@@ -14,8 +14,8 @@ use crate::reconcile::clock::Clock;
 use crate::reconcile::controller::{CONCURRENCY, Config, Controller};
 use crate::reconcile::memory::Lease;
 use crate::reconcile::store::{Read, Store};
-use crate::services::host::{Beat, HostTarget};
 use crate::services::host::local::find_lxd_socket;
+use crate::services::host::{Beat, HostTarget};
 use crate::services::lxd::Lxd;
 use crate::services::lxd::types::Member;
 use std::sync::Arc;
@@ -128,16 +128,25 @@ async fn decide(office: &Office, silence: &mut Silence) -> Next {
 /// The heartbeat of the agent of a machine, if it says that it controls.
 async fn leads(office: &Office, target: &HostTarget) -> Option<Beat> {
     let host = office.hosts.host(target);
-    let beat = tokio::time::timeout(HEARTBEAT, host.beat()).await.ok()?.ok()?;
+    let beat = tokio::time::timeout(HEARTBEAT, host.beat())
+        .await
+        .ok()?
+        .ok()?;
     let current = beat.epoch >= office.machine.epochs.highest().number;
     (beat.leading && current).then_some(beat)
 }
 
 /// Keeps a copy of the controller's memory, which has changed; whether that worked.
 async fn keep_copy(office: &Office) -> bool {
-    let Some(socket) = find_lxd_socket(office.lxd_socket.as_deref()) else { return false };
-    let Ok(lxd) = Lxd::unix(socket) else { return false };
-    let Ok(Some(read)) = Store::new(lxd).read().await else { return false };
+    let Some(socket) = find_lxd_socket(office.lxd_socket.as_deref()) else {
+        return false;
+    };
+    let Ok(lxd) = Lxd::unix(socket) else {
+        return false;
+    };
+    let Ok(Some(read)) = Store::new(lxd).read().await else {
+        return false;
+    };
     match office.keep(read.memory, office.kept().report) {
         Ok(()) => true,
         Err(error) => {
@@ -178,7 +187,10 @@ async fn in_a_cluster(
     silence: &mut Silence,
 ) -> Next {
     let name = office.name().to_owned();
-    let lease = stored.as_ref().map(|r| r.memory.lease.clone()).unwrap_or_default();
+    let lease = stored
+        .as_ref()
+        .map(|r| r.memory.lease.clone())
+        .unwrap_or_default();
     if let Some(read) = &stored {
         if let Err(error) = office.keep(read.memory.clone(), office.kept().report) {
             tracing::warn!(%error, "the accepted state was not kept");
@@ -192,7 +204,10 @@ async fn in_a_cluster(
     }
     if !lease.holder.is_empty() {
         let Some(target) = office.target(&lease.holder) else {
-            return Next::Wait(format!("{} controls, and nothing says where it is", lease.holder));
+            return Next::Wait(format!(
+                "{} controls, and nothing says where it is",
+                lease.holder
+            ));
         };
         if leads(office, &target).await.is_some() {
             silence.heard();
@@ -213,20 +228,32 @@ async fn in_a_cluster(
         None => {
             let read = office.reading().map(|r| r.resources).unwrap_or_default();
             let wanted = office.founding().is_some()
-                || read.iter().any(|r| r.kind() == crate::resources::Kind::Cluster);
+                || read
+                    .iter()
+                    .any(|r| r.kind() == crate::resources::Kind::Cluster);
             if turn == 0 && wanted {
                 let epoch = office.machine.epochs.highest().number + 1;
                 return Next::Lead(lxd, None, epoch);
             }
-            Next::Wait("nobody controls this cluster, and no resources were given for it".to_owned())
+            Next::Wait(
+                "nobody controls this cluster, and no resources were given for it".to_owned(),
+            )
         }
         Some(read) => {
             let silent = silence.of(&lease);
-            let patience = if lease.holder.is_empty() { Duration::ZERO } else { SILENCE };
+            let patience = if lease.holder.is_empty() {
+                Duration::ZERO
+            } else {
+                SILENCE
+            };
             if silent >= patience + TURN * turn {
                 take(office, lxd, read).await
             } else {
-                Next::Wait(format!("{} has not said for {} s that it controls", lease.holder, silent.as_secs()))
+                Next::Wait(format!(
+                    "{} has not said for {} s that it controls",
+                    lease.holder,
+                    silent.as_secs()
+                ))
             }
         }
     }
@@ -248,9 +275,17 @@ fn turn(members: &[Member], name: &str, holder: &str) -> Option<u32> {
 
 /// Writes the lease with the next epoch.
 async fn take(office: &Office, lxd: Lxd, read: Read) -> Next {
-    let epoch = read.memory.lease.epoch.max(office.machine.epochs.highest().number) + 1;
+    let epoch = read
+        .memory
+        .lease
+        .epoch
+        .max(office.machine.epochs.highest().number)
+        + 1;
     let mut memory = read.memory.clone();
-    memory.lease = Lease { epoch, holder: office.name().to_owned() };
+    memory.lease = Lease {
+        epoch,
+        holder: office.name().to_owned(),
+    };
     match Store::new(lxd.clone()).write(&read, &memory).await {
         Ok(read) => Next::Lead(lxd, Some(read), epoch),
         Err(e) => Next::Wait(format!("this member could not take over: {e}")),
@@ -293,7 +328,9 @@ async fn lead(
         () = keep(office, &controller) => {}
     }
     epochs.set_claim(None);
-    office.set_duty(Duty::Waiting("this member has just stopped controlling".to_owned()));
+    office.set_duty(Duty::Waiting(
+        "this member has just stopped controlling".to_owned(),
+    ));
     controller.stop().await;
 }
 
@@ -328,7 +365,10 @@ async fn keep(office: &Office, controller: &Controller) {
             continue;
         }
         version = Some(now);
-        office.machine.memory_version.store(now.0, std::sync::atomic::Ordering::Relaxed);
+        office
+            .machine
+            .memory_version
+            .store(now.0, std::sync::atomic::Ordering::Relaxed);
         if let Err(error) = office.keep(controller.memory(), Some(controller.status())) {
             tracing::warn!(%error, "the accepted state was not kept");
         }

@@ -216,7 +216,10 @@ impl Office {
     /// # Errors
     /// It cannot be stored.
     pub fn keep(&self, memory: Memory, report: Option<StatusReport>) -> Result<(), StateFileError> {
-        let kept = Kept { memory: Some(memory), report };
+        let kept = Kept {
+            memory: Some(memory),
+            report,
+        };
         let bytes = serde_json::to_vec(&kept).unwrap_or_default();
         *lock(&self.kept) = kept;
         self.declare_pins();
@@ -244,7 +247,9 @@ impl Office {
             return memory.accepted.desired().into_values().cloned().collect();
         }
         let read = self.reading().map(|r| r.resources).unwrap_or_default();
-        read.into_iter().chain(self.founding().unwrap_or_default()).collect()
+        read.into_iter()
+            .chain(self.founding().unwrap_or_default())
+            .collect()
     }
 
     /// What the members' `fingerprint` says admits machines that the cluster does not know yet.
@@ -268,14 +273,16 @@ impl Office {
     /// Where a member's agent is: as the trust store says, else as the resources do.
     pub fn target(&self, member: &str) -> Option<HostTarget> {
         self.client.target(member).or_else(|| {
-            self.known_resources().iter().find_map(|resource| match &resource.spec {
-                Spec::Member(spec) if resource.metadata.name == member => Some(HostTarget {
-                    name: member.to_owned(),
-                    address: spec.address,
-                    fingerprint: spec.fingerprint.clone(),
-                }),
-                _ => None,
-            })
+            self.known_resources()
+                .iter()
+                .find_map(|resource| match &resource.spec {
+                    Spec::Member(spec) if resource.metadata.name == member => Some(HostTarget {
+                        name: member.to_owned(),
+                        address: spec.address,
+                        fingerprint: spec.fingerprint.clone(),
+                    }),
+                    _ => None,
+                })
         })
     }
 
@@ -289,6 +296,8 @@ impl Office {
 
     /// The machines as they are shown.
     pub fn machines(&self) -> BTreeMap<String, MachineStatus> {
-        self.controller().map(|c| super::control::machines_of(&c)).unwrap_or_default()
+        self.controller()
+            .map(|c| super::control::machines_of(&c))
+            .unwrap_or_default()
     }
 }

@@ -4,9 +4,7 @@ use super::Exit;
 use crate::agent::api::Failure;
 use crate::agent::control_client::{ControlClient, ControlError};
 use crate::agent::control_routes::{AgentInfo, TrustRequest, trust_first};
-use crate::agent::{
-    self, Config, EpochBook, Overrides, StartError, TrustBook, with_causes,
-};
+use crate::agent::{self, Config, EpochBook, Overrides, StartError, TrustBook, with_causes};
 use crate::services::host::{Host, HostError, HostTarget};
 use crate::services::peer::{Claim, Fingerprint, Identity, PeerClient, PeerHost, Pins};
 use axum::http::Method;

@@ -18,7 +18,9 @@ mod round;
 mod runner;
 mod watching;
 
-pub use requests::{Applied, Filter, MachineReport, PlanReport, RequestError, SourceReport, StatusReport};
+pub use requests::{
+    Applied, Filter, MachineReport, PlanReport, RequestError, SourceReport, StatusReport,
+};
 
 use super::admit::InFlight;
 use super::apply::Applier;
@@ -194,7 +196,10 @@ impl Controller {
         tasks.spawn(watching::services(inner.clone(), look_requests));
         tasks.spawn(watching::events(inner.clone()));
         tasks.spawn(watching::machines(inner.clone()));
-        Controller { inner, tasks: tokio::sync::Mutex::new(tasks) }
+        Controller {
+            inner,
+            tasks: tokio::sync::Mutex::new(tasks),
+        }
     }
 
     /// Waits until the controller ends by itself.

@@ -281,17 +281,36 @@ fn settle(object: &ObjectRef, plan: &Plan, inner: &Inner, state: &mut super::Sta
 
 /// A member that has joined belongs to the cluster: from now on the trust store says which key is
 /// its agent's, and no resource does.
-fn admit_for_good(object: &ObjectRef, resource: &Resource, inner: &Inner, state: &mut super::State) {
-    let Spec::Member(spec) = &resource.spec else { return };
+fn admit_for_good(
+    object: &ObjectRef,
+    resource: &Resource,
+    inner: &Inner,
+    state: &mut super::State,
+) {
+    let Spec::Member(spec) = &resource.spec else {
+        return;
+    };
     if state.memory.trust.members.contains_key(&object.name) {
         return;
     }
-    let report = state.world.hosts.get(&object.name).and_then(|h| h.report.known());
-    let Some(fingerprint) = report.map(|r| r.fingerprint.clone()) else { return };
+    let report = state
+        .world
+        .hosts
+        .get(&object.name)
+        .and_then(|h| h.report.known());
+    let Some(fingerprint) = report.map(|r| r.fingerprint.clone()) else {
+        return;
+    };
     let (name, address) = (object.name.clone(), spec.address);
     state.remember(|memory| {
         memory.trust.version += 1;
-        memory.trust.members.insert(name, TrustedMember { fingerprint, address });
+        memory.trust.members.insert(
+            name,
+            TrustedMember {
+                fingerprint,
+                address,
+            },
+        );
     });
     inner.flushes.notify_one();
 }

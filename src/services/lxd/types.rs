@@ -254,7 +254,7 @@ pub struct Operation {
     /// 100 to 113 while it lives, 200 success, 400 failure, 401 cancelled.
     pub status_code: i64,
     /// What it works on.
-    pub resources: Option<BTreeMap<String, Vec<String>>>,
+    pub resources: Value,
     /// What it has to say; for a token its secret.
     pub metadata: Value,
     /// Why it failed.
