@@ -134,6 +134,23 @@ impl<'a> Diff<'a> {
         self.entry.map_or(&NO_PATHS, |e| &e.applied)
     }
 
+    /// Like [`Diff::config`] for a part of an object that is there or not, such as a device of a
+    /// profile: a part that is missing is made whole, with the keys that cannot change later.
+    pub fn part(
+        &mut self,
+        owner: Owner<'_>,
+        prefix: &str,
+        wanted: &Config,
+        observed: Option<&BTreeMap<String, String>>,
+    ) -> Merged {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        let whole = self.exists;
+        self.exists = observed.is_some();
+        let merged = self.config(owner, prefix, wanted, observed.unwrap_or(&NONE));
+        self.exists = whole;
+        merged
+    }
+
     /// Compares wanted keys with observed ones; every path begins with `prefix`.
     pub fn config(
         &mut self,

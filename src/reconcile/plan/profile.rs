@@ -105,7 +105,6 @@ fn devices(
     observed: &Devices,
     ours: impl Fn() -> Vec<String>,
 ) -> BTreeMap<String, Values> {
-    let none = BTreeMap::new();
     let mut result: BTreeMap<String, Values> = observed
         .iter()
         .map(|(name, keys)| {
@@ -125,13 +124,11 @@ fn devices(
             Some(ConfigValue::Plain(text)) => text.as_str(),
             _ => "",
         };
-        let seen = observed.get(name);
-        let merged = diff.config(
-            Owner::Device(device_type),
-            &prefix,
-            keys,
-            seen.unwrap_or(&none),
-        );
+        // A device of another type under the name is replaced as a whole.
+        let seen = observed
+            .get(name)
+            .filter(|now| now.get("type").map(String::as_str) == Some(device_type));
+        let merged = diff.part(Owner::Device(device_type), &prefix, keys, seen);
         result.insert(name.clone(), merged.whole);
     }
     for name in ours() {
