@@ -70,7 +70,10 @@ fn no_two_manifests_are_there_for_the_same_error() {
     let mut seen = BTreeSet::new();
     for name in names(&folder, "stderr") {
         let text = std::fs::read_to_string(folder.join(format!("{name}.stderr"))).expect("there");
-        let errors: Vec<&str> = text.lines().filter(|l| l.starts_with("error")).collect();
+        let errors: Vec<&str> = text
+            .lines()
+            .filter(|l| l.starts_with("error") || l.contains("= help"))
+            .collect();
         assert!(!errors.is_empty(), "{name} expects no error");
         assert!(
             seen.insert(errors.join("\n")),
@@ -101,7 +104,7 @@ fn manifest(folder: &Path, name: &str, text: &str) -> PathBuf {
 }
 
 const GOOD: &str = "apiVersion: microcloud.dev/v1\nkind: Profile\nmetadata: {name: web}\n";
-const BAD: &str = "apiVersion: microcloud.dev/v1\nkind: Profile\nmetadata: {nam: web}\n";
+const BAD: &str = "apiVersion: microcloud.dev/v1\nkind: Profile\nmetadata: {nam: web, x: y}\n";
 
 #[test]
 fn valid_files_are_counted_and_end_with_0() {

@@ -260,10 +260,16 @@ fn check_document(root: &Node, problems: &mut Vec<Problem>) -> Option<(Kind, Val
         ..root.span
     };
     if !matches!(root.content, yaml::Content::Mapping(_)) {
-        let problem = Problem::new(
-            root.span,
-            "a resource is a mapping with `apiVersion`, `kind`, `metadata` and `spec`",
-        );
+        let found = match root.content {
+            yaml::Content::Sequence(_) => "a list",
+            _ => "text",
+        };
+        let mut problem = Problem::new(root.span, format!("{found} is no resource"));
+        problem.help = Some(match root.content {
+            yaml::Content::Sequence(_) => "documents are separated by a line of `---`".to_owned(),
+            _ => "a resource is a mapping with `apiVersion`, `kind`, `metadata` and `spec`"
+                .to_owned(),
+        });
         problems.push(problem);
         return None;
     }
