@@ -5,31 +5,58 @@ use crate::resources::kinds::{ClusterSpec, MemberSpec};
 use crate::resources::value::Mode;
 use crate::resources::{Diagnostic, Kind, ObjectRef, Resource, Spec};
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// A resource with its digest, which is made once.
+#[derive(Debug, PartialEq)]
+pub struct Wanted {
+    resource: Resource,
+    /// The digest of what it says.
+    pub digest: String,
+}
+
+impl Deref for Wanted {
+    type Target = Resource;
+
+    fn deref(&self) -> &Resource {
+        &self.resource
+    }
+}
 
 /// The set of accepted resources.
 #[derive(Debug, Clone, Default)]
 pub struct Desired {
     /// By identity; the source that named an object first has it.
-    pub resources: BTreeMap<ObjectRef, Arc<Resource>>,
+    pub resources: BTreeMap<ObjectRef, Arc<Wanted>>,
     /// Resources whose newest version is broken: the last good one is in force.
     pub stale: BTreeMap<ObjectRef, Vec<Diagnostic>>,
 }
 
 impl Desired {
-    /// The accepted resources of all sources.
-    pub fn of(accepted: &Accepted) -> Desired {
+    /// The accepted resources of all sources; what did not change is taken over from `before`.
+    pub fn of(accepted: &Accepted, before: &Desired) -> Desired {
         let mut stale = accepted.applied.stale.clone();
         stale.extend(accepted.directory.stale.clone());
-        Desired {
-            resources: accepted
-                .desired()
-                .into_iter()
-                .map(|(reference, resource)| (reference, Arc::new(resource.clone())))
-                .collect(),
-            stale,
-        }
+        let resources = accepted
+            .desired()
+            .into_iter()
+            .map(|(reference, resource)| {
+                let same = before
+                    .resources
+                    .get(&reference)
+                    .filter(|b| b.resource == *resource);
+                let wanted = same.cloned().unwrap_or_else(|| {
+                    Arc::new(Wanted {
+                        digest: resource.digest(),
+                        resource: resource.clone(),
+                    })
+                });
+                (reference, wanted)
+            })
+            .collect();
+        Desired { resources, stale }
     }
 
     /// The `Cluster`.
@@ -63,7 +90,7 @@ impl Desired {
     }
 
     /// The resources of one kind, in the order of their names.
-    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&ObjectRef, &Arc<Resource>)> {
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&ObjectRef, &Arc<Wanted>)> {
         let first = ObjectRef {
             kind,
             project: String::new(),

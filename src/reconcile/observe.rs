@@ -457,41 +457,57 @@ pub enum Look {
     Nothing,
 }
 
-/// Puts what was read into the world. A single object that could not be read makes its whole list
-/// unknown: what the list says of it may be wrong.
-pub fn absorb(world: &mut World, look: Look) {
+/// Puts what was read into the world.
+///
+/// # Errors
+/// The object could not be read: the world keeps what it had of it, which may be wrong now.
+pub fn absorb(world: &mut World, look: Look) -> Result<(), String> {
     let lxd = &mut world.lxd;
     match look {
-        Look::Server(server) => lxd.server = server,
+        Look::Server(Seen::Unknown { reason }) => Err(reason),
+        Look::Server(server) => {
+            lxd.server = server;
+            Ok(())
+        }
         Look::Member {
             name,
             member,
             own,
             groups,
         } => {
-            one(&mut lxd.members, name.clone(), member);
             if let Some(own) = own {
-                lxd.member_config.insert(name, own);
+                lxd.member_config.insert(name.clone(), own);
             }
-            lxd.groups = groups;
+            if groups.known().is_some() {
+                lxd.groups = groups;
+            }
+            one(&mut lxd.members, name, member)
         }
         Look::Pool(name, pool) => one(&mut lxd.pools, name, pool),
         Look::Network(key, network) => one(&mut lxd.networks, key, network),
         Look::Project(name, project) => one(&mut lxd.projects, name, project),
         Look::Profile(key, profile) => one(&mut lxd.profiles, key, profile),
-        Look::Nothing => {}
+        Look::Nothing => Ok(()),
     }
 }
 
-fn one<K: Ord, V>(list: &mut Seen<BTreeMap<K, V>>, key: K, value: Seen<Option<V>>) {
+fn one<K: Ord, V>(
+    list: &mut Seen<BTreeMap<K, V>>,
+    key: K,
+    value: Seen<Option<V>>,
+) -> Result<(), String> {
     match value {
-        Seen::Unknown { reason } => *list = Seen::Unknown { reason },
+        Seen::Unknown { reason } => Err(reason),
         Seen::Known { value, .. } => {
-            let Some(list) = list.known_mut() else { return };
+            // A list that was never read stays unknown: one object is not all of it.
+            let Some(list) = list.known_mut() else {
+                return Ok(());
+            };
             match value {
                 Some(value) => list.insert(key, value),
                 None => list.remove(&key),
             };
+            Ok(())
         }
     }
 }

@@ -93,6 +93,8 @@ struct Inner {
     applier: Applier,
     concurrency: usize,
     state: Mutex<State>,
+    /// Held while the accepted resources are changed: each change builds on the one before.
+    accepting: tokio::sync::Mutex<()>,
     wakes: mpsc::UnboundedSender<(ObjectRef, Duration)>,
     looks: mpsc::UnboundedSender<Duration>,
     flushes: tokio::sync::Notify,
@@ -124,8 +126,12 @@ struct State {
     fresher: Option<BTreeSet<ObjectRef>>,
     /// When the lease was last read and found ours.
     lease_confirmed: Option<jiff::Timestamp>,
-    /// Generations and digests of resources as last planned.
+    /// The digests of resources whose objects were found as wanted.
     settled: BTreeMap<ObjectRef, String>,
+    /// Objects whose difference was told already and is not repaired yet.
+    drifting: BTreeSet<ObjectRef>,
+    /// Whether a full look was asked for because a part could not be read.
+    look_again: bool,
     counters: Counters,
 }
 
@@ -163,7 +169,7 @@ impl Controller {
                 },
                 ..Memory::default()
             });
-        let desired = Arc::new(Desired::of(&memory.accepted));
+        let desired = Arc::new(Desired::of(&memory.accepted, &Desired::default()));
         let state = State {
             needs: Needs::of(&desired),
             desired,
@@ -181,6 +187,7 @@ impl Controller {
             hosts: config.hosts,
             concurrency: config.concurrency.max(1),
             state: Mutex::new(state),
+            accepting: tokio::sync::Mutex::default(),
             wakes,
             looks,
             flushes: tokio::sync::Notify::new(),

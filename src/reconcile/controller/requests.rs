@@ -232,7 +232,7 @@ impl Controller {
             .desired
             .resources
             .values()
-            .map(|r| (**r).clone())
+            .map(|r| (***r).clone())
             .collect()
     }
 
@@ -284,6 +284,7 @@ impl Controller {
     /// The memory could not be written; the reading is to be given again.
     pub async fn submit(&self, reading: &Reading) -> Result<(), RequestError> {
         let inner = &self.inner;
+        let _turn = inner.accepting.lock().await;
         let (next, before) = {
             let state = inner.state();
             let now = inner.clock.now();
@@ -307,6 +308,7 @@ impl Controller {
     /// The directory owns one of them, or the memory could not be written: nothing is applied.
     pub async fn apply(&self, resources: Vec<Resource>) -> Result<Vec<Applied>, RequestError> {
         let inner = &self.inner;
+        let _turn = inner.accepting.lock().await;
         let (next, results) = {
             let state = inner.state();
             let accepted = &state.memory.accepted;
@@ -337,6 +339,7 @@ impl Controller {
     /// The directory owns one of them, nobody applied it, or the memory could not be written.
     pub async fn delete(&self, objects: &[ObjectRef]) -> Result<Vec<Applied>, RequestError> {
         let inner = &self.inner;
+        let _turn = inner.accepting.lock().await;
         let next = {
             let state = inner.state();
             let (next, _) = state.memory.accepted.delete(objects).map_err(not_applied)?;
@@ -361,13 +364,11 @@ impl Controller {
         let state = inner.state();
         let desired = match with {
             None => state.desired.clone(),
-            Some(resources) => Arc::new(Desired::of(
-                &state
-                    .memory
-                    .accepted
-                    .apply(resources)
-                    .map_err(not_applied)?,
-            )),
+            Some(resources) => {
+                let accepted = &state.memory.accepted;
+                let accepted = accepted.apply(resources).map_err(not_applied)?;
+                Arc::new(Desired::of(&accepted, &state.desired))
+            }
         };
         let view = plan::View {
             now: inner.clock.now(),
@@ -532,34 +533,22 @@ fn not_applied(refused: Vec<NotApplied>) -> RequestError {
 impl Inner {
     /// Makes a new set of resources the wanted one: it is kept first, then worked on.
     async fn accept(&self, next: Accepted) -> Result<(), RequestError> {
-        let desired = Arc::new(Desired::of(&next));
-        let changed = {
-            let mut state = self.state();
-            let before = state.desired.clone();
-            let mut changed: BTreeSet<ObjectRef> = BTreeSet::new();
-            for (object, resource) in &desired.resources {
-                if before
-                    .resources
-                    .get(object)
-                    .is_none_or(|r| r.spec != resource.spec)
-                {
-                    changed.insert(object.clone());
-                }
-                if before.stale.contains_key(object) != desired.stale.contains_key(object) {
-                    changed.insert(object.clone());
-                }
+        let before = self.state().desired.clone();
+        let desired = Arc::new(Desired::of(&next, &before));
+        let mut changed: BTreeSet<ObjectRef> = BTreeSet::new();
+        for (object, resource) in &desired.resources {
+            let was = before.resources.get(object);
+            if was.is_none_or(|r| r.digest != resource.digest)
+                || before.stale.get(object) != desired.stale.get(object)
+            {
+                changed.insert(object.clone());
             }
-            changed.extend(
-                before
-                    .resources
-                    .keys()
-                    .filter(|o| !desired.resources.contains_key(*o))
-                    .cloned(),
-            );
-            state.needs = Needs::of(&desired);
-            state.desired = desired.clone();
-            changed
-        };
+        }
+        let gone = before
+            .resources
+            .keys()
+            .filter(|o| !desired.resources.contains_key(*o));
+        changed.extend(gone.cloned());
         let kept = self
             .commit(|memory| {
                 if memory.hash_key.is_empty() {
@@ -568,9 +557,38 @@ impl Inner {
                 memory.accepted = next;
             })
             .await;
+        {
+            let mut state = self.state();
+            state.needs = Needs::of(&desired);
+            state.desired = desired;
+        }
         self.look_at_secrets().await;
+        self.look_at_parts(&changed);
         self.worked_on(&changed);
         kept.map_err(|message| RequestError::NotKept { message })
+    }
+
+    /// Reads again what a changed resource needs to be known in more detail than before.
+    fn look_at_parts(&self, changed: &BTreeSet<ObjectRef>) {
+        if !*self.synced.borrow() {
+            return;
+        }
+        let detailed: Vec<ObjectRef> = {
+            let state = self.state();
+            changed
+                .iter()
+                .filter(|o| {
+                    state
+                        .desired
+                        .resources
+                        .get(*o)
+                        .is_some_and(|resource| plan::reads_parts(resource, &state.desired))
+                })
+                .cloned()
+                .collect()
+        };
+        let mut state = self.state();
+        state.world.dirty.extend(detailed);
     }
 
     /// Wakes what a change of resources may mean something for.

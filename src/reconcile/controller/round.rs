@@ -3,6 +3,7 @@
 use super::Inner;
 use crate::reconcile::admit::{Admitted, admit};
 use crate::reconcile::apply::ApplyError;
+use crate::reconcile::desired::Wanted;
 use crate::reconcile::history::Severity;
 use crate::reconcile::memory::{Entry, Memory, Ownership};
 use crate::reconcile::observe::absorb;
@@ -10,7 +11,7 @@ use crate::reconcile::plan::{self, Action as StepAction, Plan, Step, Topic, Verb
 use crate::reconcile::queue::Action;
 use crate::reconcile::status::{self, Inputs};
 use crate::resources::value::Mode;
-use crate::resources::{Kind, ObjectRef, Resource, Spec};
+use crate::resources::{Kind, ObjectRef, Spec};
 use crate::services::host::TrustedMember;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -34,8 +35,22 @@ const IN_USE_AGAIN: Duration = Duration::from_secs(5);
 pub(super) async fn reconcile(object: &ObjectRef, inner: &Arc<Inner>) -> Outcome {
     let span = tracing::debug_span!("reconcile", %object);
     let _ = &span;
-    if inner.state().world.dirty.contains(object) {
-        inner.look_at(object).await;
+    let dirty = inner.state().world.dirty.contains(object);
+    if dirty && let Err(reason) = inner.look_at(object).await {
+        let now = inner.clock.now();
+        let mut state = inner.state();
+        let mut plan = Plan::nothing(object);
+        plan.unknown(&object.to_string(), &reason);
+        record(
+            object,
+            &plan,
+            &Admitted::default(),
+            None,
+            inner,
+            &mut state,
+            now,
+        );
+        return Outcome::Failed;
     }
     let (plan, admitted) = match decide(object, inner) {
         Decision::Settled(action) => return Outcome::Done(action),
@@ -86,8 +101,12 @@ fn drifted(plan: &mut Plan, state: &mut super::State, now: Timestamp) {
     let Some(resource) = state.desired.resources.get(&object).cloned() else {
         return;
     };
-    let digest = resource.digest();
-    if state.settled.get(&object) != Some(&digest) {
+    // The inventory remembers it over a restart of the controller.
+    let was_settled = state.settled.get(&object) == Some(&resource.digest)
+        || state.memory.inventory.get(&object).is_some_and(|entry| {
+            entry.digest == resource.digest && entry.ownership != Ownership::Intended
+        });
+    if !was_settled {
         state.breaker.reset(&object);
         return;
     }
@@ -229,9 +248,9 @@ fn record(
     inner.show();
 }
 
-fn generation(entry: Option<&Entry>, resource: Option<&Resource>) -> u64 {
+fn generation(entry: Option<&Entry>, resource: Option<&Wanted>) -> u64 {
     match (entry, resource) {
-        (Some(entry), Some(resource)) if entry.digest == resource.digest() => entry.generation,
+        (Some(entry), Some(resource)) if entry.digest == resource.digest => entry.generation,
         (Some(entry), Some(_)) => entry.generation + 1,
         (Some(entry), None) => entry.generation,
         (None, _) => 1,
@@ -244,9 +263,13 @@ fn settle(object: &ObjectRef, plan: &Plan, inner: &Inner, state: &mut super::Sta
     let Some(resource) = state.desired.resources.get(object).cloned() else {
         return;
     };
-    let digest = resource.digest();
     if plan.settled() {
-        state.settled.insert(object.clone(), digest.clone());
+        state
+            .settled
+            .insert(object.clone(), resource.digest.clone());
+        state.drifting.remove(object);
+        // What was heard of it until now is what is settled.
+        state.foreign.remove(object);
     }
     let Some(found) = plan.record.as_ref().filter(|r| r.exists) else {
         return;
@@ -261,7 +284,7 @@ fn settle(object: &ObjectRef, plan: &Plan, inner: &Inner, state: &mut super::Sta
             Some(Ownership::Intended | Ownership::Created) => Ownership::Created,
         },
         generation: generation(before, Some(&resource)),
-        digest,
+        digest: resource.digest.clone(),
         applied: found.applied.clone(),
         secrets: found.secrets.clone(),
         deletion: resource.deletion(),
@@ -281,12 +304,7 @@ fn settle(object: &ObjectRef, plan: &Plan, inner: &Inner, state: &mut super::Sta
 
 /// A member that has joined belongs to the cluster: from now on the trust store says which key is
 /// its agent's, and no resource does.
-fn admit_for_good(
-    object: &ObjectRef,
-    resource: &Resource,
-    inner: &Inner,
-    state: &mut super::State,
-) {
+fn admit_for_good(object: &ObjectRef, resource: &Wanted, inner: &Inner, state: &mut super::State) {
     let Spec::Member(spec) = &resource.spec else {
         return;
     };
@@ -354,7 +372,7 @@ async fn intend(plan: &Plan, steps: &[Step], inner: &Arc<Inner>) -> Result<(), S
             .map(|resource| Entry {
                 ownership: Ownership::Intended,
                 generation: 1,
-                digest: resource.digest(),
+                digest: resource.digest.clone(),
                 applied: BTreeSet::new(),
                 secrets: Default::default(),
                 deletion: resource.deletion(),
@@ -464,7 +482,8 @@ async fn finish(
     if membership {
         inner.look_at_everything().await;
     } else {
-        inner.look_at(object).await;
+        // What could not be read stays marked, and the next round begins with reading it.
+        let _ = inner.look_at(object).await;
     }
     let now = inner.clock.now();
     let mut guard = inner.state();
@@ -515,8 +534,8 @@ async fn finish(
 }
 
 impl Inner {
-    /// Reads one object again.
-    pub(super) async fn look_at(&self, object: &ObjectRef) {
+    /// Reads one object again; what could not be read stays as it was and is marked.
+    pub(super) async fn look_at(&self, object: &ObjectRef) -> Result<(), String> {
         let (needs, members) = {
             let mut state = self.state();
             state.world.dirty.remove(object);
@@ -533,7 +552,11 @@ impl Inner {
         if let Some(fresher) = &mut state.fresher {
             fresher.insert(object.clone());
         }
-        absorb(&mut state.world, look);
+        let absorbed = absorb(&mut state.world, look);
+        if absorbed.is_err() {
+            state.world.dirty.insert(object.clone());
+        }
+        absorbed
     }
 
     /// Shows when an object is tried again.

@@ -29,6 +29,12 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How often a machine that is not in the cluster yet is looked at: somebody may be mending it.
 const STRANGER: Duration = Duration::from_secs(4);
 
+/// How soon everything is read again when a part could not be.
+const UNREAD: Duration = Duration::from_secs(2);
+
+/// LXD says that a member is offline some 20 s after it went silent, and no event tells.
+const OFFLINE: Duration = Duration::from_secs(25);
+
 /// How many machines are asked at once.
 const TOGETHER: usize = 32;
 
@@ -209,7 +215,9 @@ impl Inner {
         }
         if managed.is_empty() {
             // Not ours, but somebody may wait for it.
-            self.look_at(&object).await;
+            if self.look_at(&object).await.is_err() {
+                self.look(UNREAD);
+            }
             let state = self.state();
             self.wake_waiting(&state, &Topic::Object(object));
         }
@@ -220,6 +228,7 @@ impl Inner {
         let (needs, desired, key) = {
             let mut state = self.state();
             state.fresher = Some(BTreeSet::new());
+            state.look_again = false;
             (
                 state.needs.clone(),
                 state.desired.clone(),
@@ -230,6 +239,10 @@ impl Inner {
         let secrets = secrets::look(specs, key.as_bytes(), self.clock.now()).await;
         let lxd: LxdWorld = self.observer.everything(&needs).await;
         let mut state = self.state();
+        if unread(&lxd) && !state.look_again {
+            state.look_again = true;
+            self.look(UNREAD);
+        }
         state.world.lxd = lxd;
         state.world.secrets = secrets;
         state.counters.looks += 1;
@@ -332,7 +345,7 @@ impl Inner {
                         value: beat,
                         at: now,
                     };
-                    if joined && (restarted || (was_silent && rebooted)) {
+                    if joined && (restarted || was_silent) {
                         self.look(Duration::ZERO);
                         self.look(LOOK_AGAIN);
                     }
@@ -346,6 +359,9 @@ impl Inner {
                     let first = view.silent_since.is_none();
                     let told = view.error.as_ref() != Some(&error);
                     failed(view, error, now);
+                    if first && joined {
+                        self.look(OFFLINE);
+                    }
                     if first || told {
                         self.wake_waiting(&state, &Topic::Host(target.name.clone()));
                         self.wake(&ObjectRef::new(Kind::Member, &*target.name), Duration::ZERO);
@@ -370,6 +386,17 @@ impl Inner {
 fn failed(view: &mut HostView, error: HostError, now: jiff::Timestamp) {
     view.silent_since.get_or_insert(now);
     view.error = Some(error);
+}
+
+/// Whether a part of LXD could not be read.
+fn unread(lxd: &LxdWorld) -> bool {
+    lxd.server.known().is_none()
+        || lxd.members.known().is_none()
+        || lxd.groups.known().is_none()
+        || lxd.pools.known().is_none()
+        || lxd.networks.known().is_none()
+        || lxd.projects.known().is_none()
+        || lxd.profiles.known().is_none()
 }
 
 /// Whether the service beside an agent restarted, and whether the machine did.

@@ -212,8 +212,13 @@ pub fn plan(object: &ObjectRef, view: &View<'_>) -> Plan {
         return absent::plan(object, view);
     };
     let mode = view.desired.mode(resource);
-    if mode == Mode::Suspended || view.memory.suspension(object, view.now).is_some() {
+    if mode == Mode::Suspended {
         return Plan::nothing(object);
+    }
+    if let Some(suspension) = view.memory.suspension(object, view.now) {
+        let mut plan = Plan::nothing(object);
+        plan.recheck_at = Some(suspension.until);
+        return plan;
     }
     let mut plan = plan_resource(object, resource, view);
     if mode == Mode::Report {
