@@ -1,149 +1,463 @@
 //! The controller as a whole on the simulated cloud.
 
-use microcloud::reconcile::clock::Clock;
-use microcloud::reconcile::controller::{CONCURRENCY, Config, Controller};
-use microcloud::resources::draft::Draft;
-use microcloud::resources::{Reading, SourceName};
-use microcloud::services::lxd::Lxd;
-use microcloud::simulate::{SimCloud, SimConfig};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+#[path = "common/sim.rs"]
+mod sim;
+
+use microcloud::reconcile::memory::Ownership;
+use microcloud::resources::{Kind, ObjectRef};
+use microcloud::services::lxd::requests::ProfilePut;
+use microcloud::simulate::{CrashKind, SimCloud, SimConfig};
+use sim::{any_files, controller, doc, files, mortal, portrait, settled, shown, story, usual};
 use std::time::Duration;
-
-/// A directory's content as a reading.
-fn reading(documents: &str) -> Reading {
-    let files = [("cluster.yaml", documents.as_bytes())];
-    Draft::of_files(SourceName::Directory, files).check(&[])
-}
-
-/// Three members with pool, network and profile.
-fn three_node() -> String {
-    let mut text = String::from(
-        "apiVersion: microcloud.dev/v1
-kind: Cluster
-metadata: {name: demo}
-spec: {initiator: micro01, internalSubnet: 10.77.0.0/16}
----
-apiVersion: microcloud.dev/v1
-kind: StoragePool
-metadata: {name: local}
-spec: {driver: btrfs, description: Local storage}
----
-apiVersion: microcloud.dev/v1
-kind: Disk
-metadata: {name: local}
-spec: {members: [micro01, micro02, micro03], match: size >= 1GiB, limit: 1, use: {pool: local}}
----
-apiVersion: microcloud.dev/v1
-kind: Network
-metadata: {name: lan}
-spec: {type: bridge, config: {ipv4.address: 10.99.0.1/24, ipv6.address: none}}
----
-apiVersion: microcloud.dev/v1
-kind: Profile
-metadata: {name: web}
-spec:
-  config: {limits.cpu: 2}
-  devices:
-    root: {type: disk, path: /, pool: local}
-    eth0: {type: nic, network: lan}
-",
-    );
-    for n in 1..=3 {
-        text.push_str(&format!(
-            "---\napiVersion: microcloud.dev/v1\nkind: Member\nmetadata: {{name: micro0{n}}}\nspec: \
-             {{address: 10.77.0.{n}}}\n"
-        ));
-    }
-    text
-}
-
-fn controller(cloud: &SimCloud, member: &str) -> Controller {
-    let epoch = Arc::new(AtomicU64::new(1));
-    Controller::start(Config {
-        member: member.to_owned(),
-        epoch: 1,
-        lxd: Lxd::new(cloud.transport(member)),
-        hosts: cloud.hosts(member, epoch),
-        clock: Clock::system(),
-        memory: None,
-        concurrency: CONCURRENCY,
-    })
-}
-
-async fn settled(controller: &Controller) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(300);
-    while !controller.all_ready() {
-        if tokio::time::Instant::now() > deadline {
-            for status in controller.status().objects {
-                println!("{} {:?}", status.object, status.conditions);
-            }
-            for event in controller.events(0) {
-                println!(
-                    "{} {:?} {} {}",
-                    event.at, event.object, event.reason, event.message
-                );
-            }
-            panic!("it did not converge");
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn three_empty_machines_become_a_cluster() {
     let cloud = SimCloud::new(SimConfig::of(3));
-    let controller = controller(&cloud, "micro01");
-    let reading = reading(&three_node());
-    assert!(reading.broken.is_empty(), "{:?}", reading.broken);
+    let controller = controller(&cloud, "micro01").await;
     controller
-        .submit(&reading)
+        .submit(&files(&[("all.yaml", usual(3))]))
         .await
-        .expect("the memory can be written");
+        .expect("kept");
     settled(&controller).await;
-    let lxd = cloud.hand("micro02");
-    let members = lxd.members().await.expect("members");
-    assert_eq!(members.len(), 3);
-    assert_eq!(
-        lxd.pool("local", None).await.expect("pool").value.status,
-        "Created"
+    let portrait = portrait(&cloud).await;
+    assert!(
+        portrait.contains("member micro03 Online rack3"),
+        "{portrait}"
     );
-    let profile = lxd.profile("default", "web").await.expect("profile").value;
-    assert_eq!(profile.config["limits.cpu"], "2");
-    for event in controller.events(0) {
-        println!(
-            "{} {:?} {} {}",
-            event.at,
-            event.object.map(|o| o.to_string()),
-            event.reason,
-            event.message
-        );
+    assert!(portrait.contains("pool local btrfs Created"), "{portrait}");
+    assert!(portrait.contains("interval Some(\"12\")"), "{portrait}");
+    let inventory = controller.memory().inventory;
+    for object in [
+        "StoragePool/local",
+        "Network/lan",
+        "Profile/web",
+        "Project/team",
+    ] {
+        let object: ObjectRef = object.parse().expect("a reference");
+        assert_eq!(inventory[&object].ownership, Ownership::Created, "{object}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_converged_cluster_sees_no_write() {
     let cloud = SimCloud::new(SimConfig::of(3));
-    let controller = controller(&cloud, "micro01");
+    let controller = controller(&cloud, "micro01").await;
     controller
-        .submit(&reading(&three_node()))
+        .submit(&files(&[("all.yaml", usual(3))]))
         .await
-        .expect("the memory can be written");
+        .expect("kept");
     settled(&controller).await;
-    // What is recorded once everything is done goes out within a moment.
-    tokio::time::sleep(Duration::from_secs(5)).await;
     let before = cloud.counts();
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(Duration::from_secs(1200)).await;
     controller
         .reconcile(&Default::default())
         .await
         .expect("a forced round");
     tokio::time::sleep(Duration::from_secs(60)).await;
     let after = cloud.counts();
-    println!("{before:?}\n{after:?}");
     assert_eq!(
         before.total().writes,
         after.total().writes,
         "a converged cluster is only read"
     );
+    assert!(
+        after.total().requests > before.total().requests,
+        "it was looked at"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_around_any_write_of_forming_ends_in_the_same_cluster() {
+    let reading = files(&[("all.yaml", usual(3))]);
+    let undisturbed = {
+        let cloud = SimCloud::new(SimConfig::of(3));
+        let controller = controller(&cloud, "micro01").await;
+        controller.submit(&reading).await.expect("kept");
+        settled(&controller).await;
+        portrait(&cloud).await
+    };
+    let mut crashes = 0;
+    for kind in [CrashKind::BeforeWrite, CrashKind::AfterWrite] {
+        for k in 1.. {
+            let cloud = SimCloud::new(SimConfig::of(3));
+            let process = cloud.process("micro01");
+            let mut crash = process.crash_at(k, kind);
+            println!("crash {kind:?} {k}");
+            let first = mortal(&process, "micro01")
+                .await
+                .expect("there is no store to write yet");
+            // The crash may come while the reading is taken in.
+            let whole = tokio::select! {
+                () = crash.died() => false,
+                () = async {
+                    if first.submit(&reading).await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                    settled(&first).await;
+                } => true,
+            };
+            drop(first);
+            if whole {
+                break;
+            }
+            crashes += 1;
+            let second = controller(&cloud, "micro01").await;
+            second.submit(&reading).await.expect("kept");
+            settled(&second).await;
+            let after = portrait(&cloud).await;
+            assert_eq!(after, undisturbed, "crash {kind:?} {k}\n{}", story(&second));
+            for (object, entry) in second.memory().inventory {
+                let made = matches!(
+                    object.kind,
+                    Kind::StoragePool | Kind::Network | Kind::Profile | Kind::Project
+                );
+                assert!(
+                    !made || entry.ownership == Ownership::Created,
+                    "{object} is {:?} after a crash {kind:?} {k}",
+                    entry.ownership
+                );
+            }
+        }
+    }
+    assert!(crashes > 20, "only {crashes} crashes were tried");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_changed_by_hand_comes_back_and_strays_stay() {
+    let cloud = SimCloud::new(SimConfig::of(3));
+    let controller = controller(&cloud, "micro01").await;
+    controller
+        .submit(&files(&[("all.yaml", usual(3))]))
+        .await
+        .expect("kept");
+    settled(&controller).await;
+    let before = portrait(&cloud).await;
+    let hand = cloud.hand("micro02");
+    let profile = hand
+        .profile("default", "web")
+        .await
+        .expect("it is there")
+        .value;
+    let put = ProfilePut {
+        config: [
+            ("limits.cpu".into(), "9".into()),
+            ("user.stray".into(), "x".into()),
+        ]
+        .into(),
+        devices: Default::default(),
+        description: profile.description,
+    };
+    hand.put_profile("default", "web", &put, None)
+        .await
+        .expect("by hand");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let mended = hand
+        .profile("default", "web")
+        .await
+        .expect("it is there")
+        .value;
+    assert_eq!(mended.config["limits.cpu"], "2");
+    assert_eq!(
+        mended.config["user.stray"], "x",
+        "a key that nobody manages is left alone"
+    );
+    assert_eq!(mended.devices.len(), 2);
+    let told = story(&controller);
+    assert!(told.contains("config.limits.cpu was 9, wanted 2"), "{told}");
+    hand.delete_profile("default", "web")
+        .await
+        .expect("by hand");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(portrait(&cloud).await, before);
+    assert!(
+        story(&controller).contains("it was deleted"),
+        "{}",
+        story(&controller)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fight_over_a_field_is_slowed_down() {
+    let cloud = SimCloud::new(SimConfig::of(1));
+    let controller = controller(&cloud, "micro01").await;
+    let text = usual(1);
+    controller
+        .submit(&files(&[("all.yaml", text)]))
+        .await
+        .expect("kept");
+    settled(&controller).await;
+    let hand = cloud.hand("micro01");
+    let mut reverted = 0;
+    for _ in 0..100 {
+        let profile = hand
+            .profile("default", "web")
+            .await
+            .expect("it is there")
+            .value;
+        if profile.config["limits.cpu"] == "2" {
+            reverted += 1;
+        }
+        let mut config = profile.config.clone();
+        config.insert("limits.cpu".into(), "9".into());
+        let put = ProfilePut {
+            config,
+            devices: profile.devices,
+            description: profile.description,
+        };
+        hand.put_profile("default", "web", &put, None)
+            .await
+            .expect("by hand");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    assert!(
+        (10..=20).contains(&reverted),
+        "it was reverted {reverted} times in 5 minutes"
+    );
+    let (_, reason, message) = shown(&controller, "Profile/web");
+    assert_eq!(reason, "FieldFlapping", "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pruning_follows_the_inventory_and_never_what_holds_data() {
+    let cloud = SimCloud::new(SimConfig::of(2));
+    let hand = cloud.hand("micro01");
+    let controller = controller(&cloud, "micro01").await;
+    let base = usual(2);
+    let extra = doc("Profile", "gone", "{config: {limits.cpu: 1}}")
+        + &doc("Profile", "kept", "{deletion: Retain}")
+        + &doc("Profile", "default", "{config: {user.mine: 1}}");
+    let reading = files(&[("all.yaml", base.clone()), ("extra.yaml", extra)]);
+    controller.submit(&reading).await.expect("kept");
+    settled(&controller).await;
+
+    // One broken document: nothing of the source counts as absent.
+    let broken = any_files(&[
+        ("all.yaml", base.clone()),
+        ("x.yaml", "kind: Profile\nspec: [".into()),
+    ]);
+    for _ in 0..5 {
+        controller.submit(&broken).await.expect("kept");
+        tokio::time::sleep(Duration::from_secs(11)).await;
+    }
+    assert!(
+        hand.profile("default", "gone").await.is_ok(),
+        "nothing is pruned while one is broken"
+    );
+
+    // An empty directory changes nothing.
+    for _ in 0..3 {
+        controller.submit(&any_files(&[])).await.expect("kept");
+        tokio::time::sleep(Duration::from_secs(11)).await;
+    }
+    assert!(
+        hand.profile("default", "gone").await.is_ok(),
+        "nothing is pruned by emptiness"
+    );
+
+    let without = files(&[("all.yaml", base.clone())]);
+    controller.submit(&without).await.expect("kept");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(
+        hand.profile("default", "gone").await.is_ok(),
+        "one reading is not enough"
+    );
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    controller.submit(&without).await.expect("kept");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(
+        hand.profile("default", "gone").await.is_err(),
+        "{}",
+        story(&controller)
+    );
+    assert!(
+        hand.profile("default", "kept").await.is_ok(),
+        "deletion: Retain"
+    );
+    assert!(
+        hand.profile("default", "default").await.is_ok(),
+        "it was there before"
+    );
+
+    // The pool and a member go from the YAML: shown, and nothing else.
+    let text = doc(
+        "Cluster",
+        "demo",
+        "{initiator: micro01, config: {images.auto_update_interval: 12}}",
+    ) + &doc(
+        "Member",
+        "micro01",
+        "{address: 10.77.0.1, failureDomain: rack1}",
+    );
+    let poor = files(&[("all.yaml", text)]);
+    for _ in 0..3 {
+        controller.submit(&poor).await.expect("kept");
+        tokio::time::sleep(Duration::from_secs(11)).await;
+    }
+    assert_eq!(shown(&controller, "StoragePool/local").1, "Orphaned");
+    assert_eq!(shown(&controller, "Member/micro02").1, "Orphaned");
+    assert_eq!(
+        hand.pool("local", None).await.expect("pool").value.status,
+        "Created"
+    );
+    assert_eq!(hand.members().await.expect("members").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_deletions_are_held_until_they_are_approved() {
+    let cloud = SimCloud::new(SimConfig::of(1));
+    let hand = cloud.hand("micro01");
+    let controller = controller(&cloud, "micro01").await;
+    let base = usual(1);
+    let profiles: String = (0..5)
+        .map(|n| doc("Profile", &format!("p{n}"), "{}"))
+        .collect();
+    controller
+        .submit(&files(&[("all.yaml", base.clone()), ("p.yaml", profiles)]))
+        .await
+        .expect("kept");
+    settled(&controller).await;
+    let without = files(&[("all.yaml", base)]);
+    for _ in 0..3 {
+        controller.submit(&without).await.expect("kept");
+        tokio::time::sleep(Duration::from_secs(11)).await;
+    }
+    let (_, reason, message) = shown(&controller, "Profile/p0");
+    assert_eq!(reason, "DeletionLimit", "{message}");
+    assert!(
+        message.contains("microcloud approve Cluster/demo/delete@5"),
+        "{message}"
+    );
+    assert_eq!(hand.profiles("default").await.expect("profiles").len(), 7);
+    controller
+        .approve("Cluster/demo/delete@5")
+        .await
+        .expect("it was asked for");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(
+        hand.profiles("default").await.expect("profiles").len(),
+        2,
+        "{}",
+        story(&controller)
+    );
+    assert!(
+        controller.approve("Cluster/demo/delete@9").await.is_err(),
+        "nobody asks for that"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreachable_machine_and_leftovers_hold_nothing_else_up() {
+    let cloud = SimCloud::new(SimConfig::of(4));
+    cloud.kill_host("micro03");
+    let hand = cloud.hand("micro04");
+    let pool = microcloud::services::lxd::requests::PoolCreate {
+        name: "old".into(),
+        driver: "dir".into(),
+        ..Default::default()
+    };
+    hand.create_pool(&pool, None).await.expect("a leftover");
+    let controller = controller(&cloud, "micro01").await;
+    controller
+        .submit(&files(&[("all.yaml", usual(4))]))
+        .await
+        .expect("kept");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(
+        shown(&controller, "Member/micro02").0,
+        "{}",
+        story(&controller)
+    );
+    assert!(
+        shown(&controller, "Profile/web").0,
+        "{}",
+        story(&controller)
+    );
+    let (ready, reason, message) = shown(&controller, "Member/micro03");
+    assert!(
+        !ready && reason == "Unreachable" && message.contains("micro03"),
+        "{reason} {message}"
+    );
+    let (ready, reason, message) = shown(&controller, "Member/micro04");
+    assert!(
+        !ready && reason == "ApprovalNeeded" && message.contains("pools old"),
+        "{reason} {message}"
+    );
+    assert!(hand.pool("old", None).await.is_ok(), "it was not touched");
+
+    cloud.start_host("micro03");
+    let at = message
+        .find("microcloud approve ")
+        .expect("it says what to type");
+    let step = message[at..]
+        .trim_start_matches("microcloud approve ")
+        .to_owned();
+    controller.approve(&step).await.expect("it was asked for");
+    settled(&controller).await;
+    assert_eq!(
+        cloud
+            .hand("micro01")
+            .members()
+            .await
+            .expect("members")
+            .len(),
+        4
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reinstalled_initiator_forms_no_second_cluster() {
+    let cloud = SimCloud::new(SimConfig::of(3));
+    let reading = files(&[("all.yaml", usual(3))]);
+    let first = controller(&cloud, "micro01").await;
+    first.submit(&reading).await.expect("kept");
+    settled(&first).await;
+    first.stop().await;
+    cloud.reinstall_lxd("micro01");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let again = controller(&cloud, "micro01").await;
+    again.submit(&reading).await.expect("kept");
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let server = cloud.hand("micro01").server().await.expect("it runs").value;
+    assert!(!server.environment.server_clustered, "{}", story(&again));
+    let (ready, _, message) = shown(&again, "Cluster/demo");
+    assert!(!ready && !message.is_empty(), "{}", story(&again));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_in_the_seconds_after_a_restart_is_repaired_all_the_same() {
+    let cloud = SimCloud::new(SimConfig::of(3));
+    let controller = controller(&cloud, "micro01").await;
+    controller
+        .submit(&files(&[("all.yaml", usual(3))]))
+        .await
+        .expect("kept");
+    settled(&controller).await;
+    cloud.restart_lxd("micro02");
+    let hand = cloud.hand("micro02");
+    // As soon as it answers again.
+    let mut profile = None;
+    for _ in 0..200 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if let Ok(found) = hand.profile("default", "web").await {
+            profile = Some(found.value);
+            break;
+        }
+    }
+    let mut profile = profile.expect("LXD came back");
+    profile.config.insert("limits.cpu".into(), "9".into());
+    let put = ProfilePut {
+        config: profile.config,
+        devices: profile.devices,
+        description: profile.description,
+    };
+    hand.put_profile("default", "web", &put, None)
+        .await
+        .expect("by hand");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let now = hand
+        .profile("default", "web")
+        .await
+        .expect("it is there")
+        .value;
+    assert_eq!(now.config["limits.cpu"], "2", "{}", story(&controller));
 }

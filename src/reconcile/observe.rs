@@ -543,7 +543,7 @@ fn view(server: Server) -> ServerView {
         extensions: server.api_extensions.into_iter().collect(),
         clustered: server.environment.server_clustered,
         name: server.environment.server_name,
-        certificate: server.environment.certificate,
+        certificate_fingerprint: server.environment.certificate_fingerprint,
         config,
         drivers: server
             .environment

@@ -94,8 +94,8 @@ pub struct ServerView {
     pub clustered: bool,
     /// Its member name.
     pub name: String,
-    /// The certificate it presents, PEM.
-    pub certificate: String,
+    /// SHA-256 of the certificate it presents (the cluster's, when clustered), hex.
+    pub certificate_fingerprint: String,
     /// Global configuration.
     pub config: BTreeMap<String, String>,
     /// Storage drivers that work on the machine.

@@ -9,7 +9,7 @@ use crate::reconcile::{secrets, store};
 use crate::resources::kinds::MemberState;
 use crate::resources::object::DEFAULT_PROJECT;
 use crate::resources::{Kind, ObjectRef};
-use crate::services::host::{Beat, HostError, HostTarget};
+use crate::services::host::{Beat, HostError, HostReport, HostTarget, LxdReport};
 use crate::services::lxd::Event;
 use crate::services::lxd::types::Lifecycle;
 use futures_util::StreamExt;
@@ -310,6 +310,10 @@ impl Inner {
             Err(error) => failed(view, error, now),
         }
         let changed = before != (view.error.clone(), view.report.known().cloned());
+        let was_in = before.1.as_ref().is_some_and(clustered);
+        if in_cluster(view) != was_in && before.1.is_some() {
+            self.look(Duration::ZERO);
+        }
         if changed {
             self.wake_waiting(&state, &Topic::Host(target.name.clone()));
             self.wake(
@@ -337,8 +341,11 @@ impl Inner {
                     let (restarted, rebooted) = changes(view.beat.known(), &beat);
                     let was_silent = view.silent_since.take().is_some() || view.error.is_some();
                     view.error = None;
+                    // A machine that is not in the cluster, or does not know it yet, changes
+                    // without LXD's events telling.
+                    let stranger = !joined || !in_cluster(view);
                     let stale = view.report.at().is_none_or(|at| {
-                        !joined && crate::reconcile::clock::age(now, at) >= STRANGER
+                        stranger && crate::reconcile::clock::age(now, at) >= STRANGER
                     });
                     let needs_trust = beat.trust_version < trust;
                     view.beat = Seen::Known {
@@ -386,6 +393,15 @@ impl Inner {
 fn failed(view: &mut HostView, error: HostError, now: jiff::Timestamp) {
     view.silent_since.get_or_insert(now);
     view.error = Some(error);
+}
+
+fn clustered(report: &HostReport) -> bool {
+    matches!(&report.lxd, LxdReport::Running(lxd) if lxd.clustered && !lxd.joining)
+}
+
+/// Whether a machine was last seen in a cluster.
+fn in_cluster(view: &HostView) -> bool {
+    view.report.known().is_some_and(clustered)
 }
 
 /// Whether a part of LXD could not be read.

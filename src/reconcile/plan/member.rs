@@ -187,6 +187,20 @@ fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan)
         plan.wait(here, reasons::PROGRESSING, format!("{name} is joining"));
         return;
     }
+    let ours = view
+        .world
+        .lxd
+        .server
+        .known()
+        .map(|s| s.certificate_fingerprint.as_str());
+    if state.clustered && ours == Some(state.certificate_fingerprint.as_str()) {
+        plan.wait(
+            Topic::Members,
+            reasons::PROGRESSING,
+            format!("{name} has joined, and the list of members does not show it yet"),
+        );
+        return;
+    }
     if state.clustered {
         plan.refuse(
             reasons::OTHER_CLUSTER,
