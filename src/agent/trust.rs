@@ -4,7 +4,7 @@
 //! 1. the cluster's trust store, as the controller gave it last;
 //! 2. `spec.fingerprint` of the members this agent's accepted resources name, for members the
 //!    store does not know, except keys the store once had and dropped;
-//! 3. the first peers a person named with `microcloud agent trust`, until there is a store.
+//! 3. the first peers a person named with `microcloud agent trust`, until the store names them.
 
 use crate::services::host::{HostError, TrustStore};
 use crate::services::peer::state_file::{self, StateFileError};
@@ -145,7 +145,8 @@ impl TrustBook {
     }
 
     /// Takes over the cluster's trust store; keys it does not have any more are shut out at once.
-    /// What a person named ends with it.
+    /// What a person named ends with it, but for keys of members the store does not name yet: the
+    /// store grows with each machine that is first seen, and one that is late must still get in.
     ///
     /// # Errors
     /// It is older than the known one, names nobody, is not valid, or cannot be stored; the known
@@ -159,7 +160,16 @@ impl TrustBook {
                     known: kept.store.version,
                 });
             }
-            if store == kept.store && kept.first.is_empty() {
+            let mut first = kept.first.clone();
+            first.retain(|peer| {
+                let known = |name: &String| store.members.contains_key(name);
+                peer.name.as_ref().is_some_and(|name| !known(name))
+                    && store
+                        .members
+                        .values()
+                        .all(|m| m.fingerprint != peer.fingerprint)
+            });
+            if store == kept.store && first == kept.first {
                 return Ok(false);
             }
             let had = kept.store.members.values();
@@ -171,7 +181,7 @@ impl TrustBook {
             *kept = Kept {
                 store,
                 removed,
-                first: Vec::new(),
+                first,
             };
             Ok(true)
         })
@@ -471,6 +481,27 @@ mod tests {
         ));
         again.set_store(store(3, &[("a", 1), ("b", 2)])).unwrap();
         assert!(again.admit("b", &key(2)).is_ok());
+    }
+
+    #[test]
+    fn a_named_key_holds_until_the_store_names_its_member() {
+        let (dir, book) = book();
+        book.trust_first(&key(1), Some("a"), false).unwrap();
+        book.trust_first(&key(2), Some("b"), false).unwrap();
+        book.set_store(store(1, &[("a", 1)])).unwrap();
+        assert!(book.admit("b", &key(2)).is_ok(), "b was not seen yet");
+        assert_eq!(book.key_of("b"), Some(key(2)));
+        assert_eq!(book.first_peers().len(), 1);
+        // The store decides as soon as it names the member, also with another key.
+        book.set_store(store(2, &[("a", 1), ("b", 3)])).unwrap();
+        assert!(book.admit("b", &key(2)).is_err());
+        // And a key it dropped stays out.
+        book.set_store(store(3, &[("a", 1)])).unwrap();
+        for key in [key(2), key(3)] {
+            assert!(book.admit("b", &key).is_err());
+        }
+        let again = TrustBook::open(dir.path()).unwrap();
+        assert!(again.first_peers().is_empty());
     }
 
     #[test]
