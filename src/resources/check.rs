@@ -441,7 +441,7 @@ pub fn nearest<'a>(word: &str, words: &[&'a str]) -> Option<&'a str> {
             )
         })
         .filter(|(distance, candidate)| {
-            *distance <= (candidate.chars().count().min(lower.chars().count()) / 3).max(1)
+            *distance <= (candidate.chars().count().max(lower.chars().count()) / 3).max(1)
         })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)

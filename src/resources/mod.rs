@@ -9,7 +9,6 @@ pub mod disk_filter;
 pub mod draft;
 pub mod explain;
 pub mod files;
-pub mod filter;
 pub mod kinds;
 pub mod object;
 pub mod positions;

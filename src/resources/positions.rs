@@ -102,6 +102,40 @@ impl Positions {
         self.text.diagnostic(self.spans(path).1, message, None)
     }
 
+    /// A message about the word that begins at byte `at` of the text at a path; about the whole
+    /// text when it is not written in one piece there.
+    pub fn part(
+        &self,
+        path: &[Step<'_>],
+        text: &str,
+        at: usize,
+        message: impl Into<String>,
+    ) -> Diagnostic {
+        let mut span = self.spans(path).1;
+        let source: Vec<char> = self
+            .text
+            .line(span.line)
+            .chars()
+            .skip((span.column as usize).saturating_sub(1))
+            .collect();
+        let quote = usize::from(matches!(source.first(), Some('"' | '\'')));
+        let before = text.get(..at).unwrap_or(text);
+        let whole = source
+            .iter()
+            .skip(quote)
+            .copied()
+            .take(text.chars().count());
+        if whole.eq(text.chars()) {
+            span.column += (quote + before.chars().count()) as u32;
+            let word = text[before.len()..]
+                .chars()
+                .take_while(|c| !c.is_whitespace())
+                .count();
+            span.length = word.max(1) as u32;
+        }
+        self.text.diagnostic(span, message, None)
+    }
+
     /// A message about the key at the end of a path, or about the nearest one above it.
     pub fn key(&self, path: &[Step<'_>], message: impl Into<String>) -> Diagnostic {
         self.text.diagnostic(self.spans(path).0, message, None)

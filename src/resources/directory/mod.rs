@@ -78,3 +78,94 @@ fn decode(snapshot: Snapshot, source: SourceName, prefix: &str) -> Draft {
     draft.revision = revision.finish();
     draft
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    const PROFILE: &str = "apiVersion: microcloud.dev/v1\nkind: Profile\nmetadata: {name: NAME}\n";
+
+    fn directory(names: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        for name in names {
+            let text = PROFILE.replace("NAME", name);
+            fs::write(root.path().join(format!("{name}.yaml")), text).expect("written");
+        }
+        root
+    }
+
+    #[test]
+    fn an_empty_directory_is_a_reading_of_nothing() {
+        let reading = read(directory(&[]).path());
+        assert_eq!((reading.resources.len(), reading.broken.len()), (0, 0));
+        assert_eq!(reading.unreadable, None);
+        assert!(!reading.shows_absence());
+    }
+
+    #[test]
+    fn a_vanished_directory_and_a_link_to_nothing_are_unreadable() {
+        let root = directory(&["a"]);
+        let link = root.path().join("link");
+        symlink("nothing", &link).expect("linked");
+        for path in [root.path().join("gone"), link, root.path().join("a.yaml")] {
+            let reading = read(&path);
+            assert!(
+                reading.unreadable.is_some() && !reading.shows_absence(),
+                "{reading:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_of_five_files_that_cannot_be_read_does_not_hide_the_others() {
+        let root = directory(&["a", "b", "c", "d"]);
+        symlink("nothing", root.path().join("e.yaml")).expect("linked");
+        let large = fs::File::create(root.path().join("f.yaml")).expect("made");
+        large.set_len(LARGEST_FILE + 1).expect("a sparse file");
+        let reading = read(root.path());
+        assert_eq!(reading.resources.len(), 4);
+        let told: Vec<String> = reading
+            .broken
+            .iter()
+            .flat_map(|b| &b.diagnostics)
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "e.yaml: the file cannot be read: a symlink to nothing",
+                "f.yaml: the file has 10.0 MiB; at most 10 MiB are read: split it"
+            ]
+        );
+        assert!(!reading.shows_absence());
+    }
+
+    #[test]
+    fn a_partly_written_file_is_broken_or_itself_until_it_is_whole() {
+        let root = directory(&["a", "b"]);
+        let text = PROFILE.replace("NAME", "b") + "spec: {config: {limits.cpu: \"2\"}}\n";
+        for end in 0..=text.len() {
+            fs::write(root.path().join("b.yaml"), &text[..end]).expect("written");
+            let reading = read(root.path());
+            assert_eq!(reading.unreadable, None);
+            assert!(
+                reading.resources.iter().any(|r| r.metadata.name == "a"),
+                "{end}"
+            );
+        }
+        assert_eq!(read(root.path()).resources.len(), 2);
+    }
+
+    #[test]
+    fn the_revision_follows_names_and_contents_only() {
+        let root = directory(&["a", "b"]);
+        let first = read(root.path()).revision;
+        fs::write(root.path().join("a.yaml"), PROFILE.replace("NAME", "a")).expect("the same");
+        fs::write(root.path().join("notes.txt"), "not ours").expect("written");
+        assert_eq!(read(root.path()).revision, first);
+        fs::rename(root.path().join("a.yaml"), root.path().join("c.yaml")).expect("moved");
+        assert_ne!(read(root.path()).revision, first);
+    }
+}

@@ -235,18 +235,16 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
 }
 
 fn stamp(path: &Path, metadata: &Metadata) -> Stamp {
-    // The size of a folder says nothing, and a regular file is told by its own.
-    let size = if metadata.is_file() {
-        metadata.len()
-    } else {
-        u64::MAX
-    };
+    // What happens in a folder shows in its files: its own times also change with files that do
+    // not count, such as those of editors.
+    let file = metadata.is_file();
+    let known = |value: (i64, i64)| if file { value } else { (0, 0) };
     Stamp {
         path: path.to_owned(),
         identity: identity(metadata),
-        size,
-        modified: (metadata.mtime(), metadata.mtime_nsec()),
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
+        size: if file { metadata.len() } else { u64::MAX },
+        modified: known((metadata.mtime(), metadata.mtime_nsec())),
+        changed: known((metadata.ctime(), metadata.ctime_nsec())),
         problem: (!metadata.is_file() && !metadata.is_dir())
             .then(|| "neither a file nor a folder".to_owned()),
     }

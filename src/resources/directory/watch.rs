@@ -19,6 +19,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// lead elsewhere, network file systems, paths whose ancestors were swapped.
 const POLL: Duration = Duration::from_secs(30);
 
+/// The same while the kernel cannot watch, which it refuses when too many others watch something.
+const POLL_ALONE: Duration = Duration::from_secs(2);
+
 /// Hints that a directory may have changed. Ends when it is dropped.
 #[derive(Debug)]
 pub struct Watch {
@@ -53,7 +56,7 @@ enum Signal {
 /// a symlink, like any folder above it.
 ///
 /// Costs one thread that sleeps until something happens, and one look at the metadata of all files
-/// every 30 seconds.
+/// every 30 seconds; every 2 seconds while the kernel refuses to watch, until it does.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -72,6 +75,11 @@ fn watch_every(path: &Path, poll: Duration) -> std::io::Result<Watch> {
         .spawn(move || {
             let mut last_poll = Instant::now();
             loop {
+                let poll = if watcher.watcher.is_some() {
+                    poll
+                } else {
+                    poll.min(POLL_ALONE)
+                };
                 let until_poll = poll.saturating_sub(last_poll.elapsed());
                 let changed = match signals.recv_timeout(until_poll) {
                     Ok(Signal::Changed) => match settle(&signals) {
@@ -111,6 +119,8 @@ struct Watching {
     /// The kernel's watches, and what they were set on.
     watcher: Option<(RecommendedWatcher, Target)>,
     stamps: Option<Result<Vec<snapshot::Stamp>, String>>,
+    /// Whether it was said that the kernel cannot watch.
+    told: bool,
 }
 
 /// What the kernel's watches are set on: they stay on the folder that a swapped link led to.
@@ -129,6 +139,7 @@ impl Watching {
             signals,
             watcher: None,
             stamps: None,
+            told: false,
         }
     }
 
@@ -143,11 +154,17 @@ impl Watching {
             // The old watches go first: a recursive watch of the same folder is one watch.
             self.watcher = None;
             match self.set(&target) {
-                Ok(watcher) => self.watcher = Some((watcher, target)),
-                Err(error) => {
-                    tracing::warn!(path = %self.path.display(), %error,
-                        "cannot watch the directory; it is looked at every 30 s");
+                Ok(watcher) => {
+                    self.watcher = Some((watcher, target));
+                    self.told = false;
                 }
+                Err(error) if !self.told => {
+                    tracing::warn!(path = %self.path.display(), %error,
+                        "the kernel cannot watch the directory (see fs.inotify.max_user_instances \
+                         and max_user_watches); it is looked at every 2 s");
+                    self.told = true;
+                }
+                Err(_) => {}
             }
         }
         // After the watches are set, so that nothing is missed between.
@@ -289,9 +306,12 @@ mod tests {
     #[tokio::test]
     async fn a_config_map_update_gives_a_hint() {
         let root = directory();
-        fs::create_dir(root.path().join("..1")).expect("made");
-        fs::create_dir(root.path().join("..2")).expect("made");
+        for version in ["..1", "..2"] {
+            fs::create_dir(root.path().join(version)).expect("made");
+            fs::write(root.path().join(version).join("a.yaml"), version).expect("written");
+        }
         symlink("..1", root.path().join("..data")).expect("link");
+        symlink("..data/a.yaml", root.path().join("a.yaml")).expect("link");
         let mut watch = watch_every(root.path(), NEVER).expect("watched");
         symlink("..2", root.path().join("..data_tmp")).expect("link");
         fs::rename(root.path().join("..data_tmp"), root.path().join("..data")).expect("swapped");

@@ -1,7 +1,7 @@
 //! Rules of `Disk`.
 
 use super::Check;
-use crate::resources::filter::Filter;
+use crate::resources::disk_filter::Filter;
 use crate::resources::kinds::{CephProvider, DiskSpec, DiskUse};
 use crate::resources::object::Kind;
 use crate::resources::positions::at;
@@ -34,7 +34,12 @@ impl<'a> Check<'a> {
         if let Some(filter) = &spec.matching
             && let Err(problem) = Filter::parse(filter)
         {
-            self.wrong(at!["spec", "match"], problem.message).help = problem.help;
+            let path = at!["spec", "match"];
+            let diagnostic = self
+                .located
+                .positions
+                .part(path, filter, problem.at, problem.message);
+            self.push(diagnostic);
         }
         self.limit(spec);
         match &spec.usage {

@@ -240,3 +240,6 @@ fn first_field(path: &str) -> Option<&str> {
     }
     path.split(['.', '[']).next()
 }
+
+#[cfg(test)]
+mod tests;
