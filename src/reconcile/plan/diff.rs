@@ -340,8 +340,13 @@ impl<'a> Diff<'a> {
     }
 
     /// Moves the outcome into the plan.
-    pub fn finish(self, plan: &mut Plan) {
-        for (path, seen, wanted) in self.immutable {
+    pub fn finish(mut self, plan: &mut Plan) {
+        let immutable = std::mem::take(&mut self.immutable);
+        let wanted: Vec<Change> = immutable
+            .iter()
+            .map(|(path, seen, wanted)| Change::new(path.clone(), Some(seen), Some(wanted)))
+            .collect();
+        for (path, seen, wanted) in immutable {
             plan.refuse(
                 reasons::IMMUTABLE,
                 format!(
@@ -357,6 +362,8 @@ impl<'a> Diff<'a> {
                 format!("the secret of {path} cannot be read: {why}"),
             );
         }
+        // Shown as a difference too: it is one, though nothing is done about it.
+        self.changes.extend(wanted);
         plan.verb = match (self.exists, self.changes.is_empty()) {
             (false, _) => Verb::Create,
             (true, false) => Verb::Update,

@@ -304,6 +304,10 @@ fn update(
         }
     }
     diff.finish(plan);
+    // Another kind of thing under the name is not written to.
+    if network.network_type != wanted.network_type {
+        steps.clear();
+    }
     if !cluster_stands(plan, view) || steps.is_empty() {
         return;
     }

@@ -305,6 +305,10 @@ fn update(
         }
     }
     diff.finish(plan);
+    // Another kind of thing under the name is not written to.
+    if pool.driver != spec.driver {
+        steps.clear();
+    }
     if !cluster_stands(plan, view) || steps.is_empty() {
         return;
     }
