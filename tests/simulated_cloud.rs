@@ -117,7 +117,10 @@ async fn three_machines_form_a_cluster() {
     assert!(server.environment.server_clustered);
     assert_eq!(server.config_text()["core.https_address"], "10.77.0.3:8443");
     let again = cloud.join_by_hand("micro01", "micro02", Vec::new()).await;
-    assert!(matches!(again, Err(LxdError::Conflict { .. })), "{again:?}");
+    assert!(
+        matches!(again, Err(LxdError::Refused { status: 400, .. })),
+        "{again:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -745,7 +748,7 @@ async fn an_agent_refuses_a_lower_epoch() {
     assert_eq!(cloud.agent_epoch("micro03"), (5, "micro01".into()));
     epoch.store(4, Ordering::SeqCst);
     let old = cloud
-        .hosts("micro02", epoch)
+        .hosts("micro02", epoch.clone())
         .host(&target(&cloud, "micro03"));
     let refused = old.set_trust(TrustStore::default()).await;
     assert!(
@@ -759,7 +762,12 @@ async fn an_agent_refuses_a_lower_epoch() {
         ),
         "{refused:?}"
     );
-    assert_eq!(old.beat().await.unwrap().epoch, 5, "the beat tells it");
+    epoch.store(5, Ordering::SeqCst);
+    assert!(old.beat().await.is_err(), "another one holds this epoch");
+    epoch.store(0, Ordering::SeqCst);
+    assert_eq!(old.beat().await.unwrap().epoch, 5, "looking needs no epoch");
+    let refused = old.set_trust(TrustStore::default()).await;
+    assert!(matches!(refused, Err(HostError::GuardFailed { .. })));
 }
 
 #[tokio::test(start_paused = true)]

@@ -46,7 +46,8 @@ impl SimCloud {
         SimProcess::new(&self.shared, machine)
     }
 
-    /// The agents, as `from` reaches them; `epoch` is what its calls carry. Like
+    /// The agents, as `from` reaches them; `epoch` is what its calls carry, 0 when it does not lead:
+    /// then it may only look. Like
     /// [`SimCloud::transport`] it does not die with the machine.
     pub fn hosts(&self, from: &str, epoch: Arc<AtomicU64>) -> Arc<dyn Hosts> {
         let machine = find(&self.shared.lock(), from);
@@ -348,7 +349,8 @@ fn find(world: &World, member: &str) -> usize {
 }
 
 impl SimProcess {
-    /// The agents, as this program reaches them; `epoch` is what its calls carry.
+    /// The agents, as this program reaches them; `epoch` is what its calls carry, 0 when it does
+    /// not lead: then it may only look.
     pub fn hosts(&self, epoch: Arc<AtomicU64>) -> Arc<dyn Hosts> {
         Arc::new(SimHosts {
             process: self.clone(),

@@ -71,6 +71,8 @@ pub struct MachineConfig {
     pub disks: Vec<DiskReport>,
     /// Network interfaces.
     pub interfaces: Vec<InterfaceReport>,
+    /// Directories that a `dir` pool can have as its source, besides those that LXD makes.
+    pub directories: Vec<String>,
     /// Storage drivers that work on the machine.
     pub storage_drivers: Vec<String>,
     /// The version of its LXD.
@@ -109,6 +111,9 @@ impl MachineConfig {
                 interface("eth0", own.into_iter().collect()),
                 interface("up0", Vec::new()),
             ],
+            directories: ["/mnt", "/opt", "/srv", "/tmp", "/var/lib", "/var/tmp"]
+                .map(String::from)
+                .to_vec(),
             storage_drivers: ["btrfs", "ceph", "cephfs", "dir", "lvm", "zfs"]
                 .map(String::from)
                 .to_vec(),
@@ -182,6 +187,8 @@ pub struct Timings {
     pub event_delay: Duration,
     /// From the end of LXD to its answering again, when it restarts.
     pub lxd_restart: Duration,
+    /// From LXD's first answer to its saying that it is ready.
+    pub lxd_ready: Duration,
     /// From power-on to agent and LXD answering.
     pub host_boot: Duration,
     /// How long after LXD started on a member other members' event streams miss what is done
@@ -205,6 +212,7 @@ impl Default for Timings {
             evacuate: ms(300),
             event_delay: ms(30),
             lxd_restart: ms(1500),
+            lxd_ready: ms(1000),
             host_boot: ms(4000),
             event_gap: ms(5000),
             operation_kept: ms(5000),
@@ -225,6 +233,7 @@ impl Timings {
             evacuate: Duration::ZERO,
             event_delay: Duration::ZERO,
             lxd_restart: Duration::ZERO,
+            lxd_ready: Duration::ZERO,
             host_boot: Duration::ZERO,
             ..Timings::default()
         }

@@ -43,6 +43,8 @@ pub(super) struct Db {
     pub networks: BTreeMap<String, BTreeMap<String, NetworkRow>>,
     /// Instances, images and volumes, and who uses what.
     pub contents: Contents,
+    /// Certificates of servers that were let in, by fingerprint, with the names they came under.
+    pub trusted_servers: BTreeMap<String, String>,
     /// Join tokens that were not used yet: their operations by member name.
     pub tokens: BTreeMap<String, Token>,
 }
@@ -63,13 +65,13 @@ impl Db {
             pools: BTreeMap::new(),
             networks: BTreeMap::new(),
             contents: Contents::default(),
+            trusted_servers: BTreeMap::new(),
             tokens: BTreeMap::new(),
         };
         let config = [
             "features.images",
             "features.networks",
             "features.profiles",
-            "features.storage.buckets",
             "features.storage.volumes",
         ]
         .map(|key| (key.to_owned(), "true".to_owned()));

@@ -62,10 +62,10 @@ pub(super) struct Lifecycle<'a> {
     pub action: &'a str,
     /// The object's URL.
     pub source: String,
-    /// Its project.
+    /// Its project; `default` when empty.
     pub project: &'a str,
-    /// More about it.
-    pub context: Value,
+    /// Whether it is not told who asked for it.
+    pub nobody: bool,
 }
 
 impl World {
@@ -74,11 +74,15 @@ impl World {
         if self.hub.streams.is_empty() {
             return;
         }
+        let requestor = if event.nobody {
+            json!({"username": "", "protocol": "", "address": ""})
+        } else {
+            json!({"username": "root", "protocol": "unix", "address": "@"})
+        };
         let metadata = json!({
             "action": event.action,
             "source": event.source,
-            "context": event.context,
-            "requestor": {"username": "root", "protocol": "unix", "address": "@"},
+            "requestor": requestor,
         });
         self.send_event(machine, "lifecycle", event.project, metadata);
     }
@@ -92,11 +96,14 @@ impl World {
 
     fn send_event(&mut self, machine: usize, kind: &str, project: &str, metadata: Value) {
         let now = Instant::now();
+        let timestamp = self.event_timestamp();
         let lxd = &self.machines[machine].lxd;
         let (db, quiet) = (lxd.db, lxd.quiet_until.is_some_and(|until| now < until));
+        // In a cluster a member's own events arrive twice at those who listen to it.
+        let copies = if lxd.clustered() { 2 } else { 1 };
         let frame = json!({
             "type": kind,
-            "timestamp": self.timestamp(now),
+            "timestamp": timestamp,
             "location": lxd.member,
             "project": if project.is_empty() { "default" } else { project },
             "metadata": metadata,
@@ -109,8 +116,10 @@ impl World {
                     && self.machines[stream.machine].lxd.db == db
                     && self.lxd_reaches(machine, stream.machine));
             if told && stream.types.iter().any(|t| t == kind) {
-                // A closed stream is forgotten when the next one opens.
-                let _ = stream.sender.send(Ok((at, frame.clone())));
+                for _ in 0..if here { copies } else { 1 } {
+                    // A closed stream is forgotten when the next one opens.
+                    let _ = stream.sender.send(Ok((at, frame.clone())));
+                }
             }
         }
     }

@@ -99,8 +99,9 @@ impl SimCloud {
         }
     }
 
-    /// Where the LXD of a machine listens.
-    pub(super) fn lxd_address(&self, member: &str) -> String {
+    /// The address and port that the LXD of a machine has in a cluster, such as `10.77.0.1:8443`;
+    /// empty when there is no such machine.
+    pub fn lxd_address(&self, member: &str) -> String {
         let world = self.shared().lock();
         world
             .find(member)

@@ -70,7 +70,7 @@ impl Host for SimHost {
     async fn beat(&self) -> Result<Beat, HostError> {
         self.process
             .live(false, async {
-                let machine = self.connect("beat", false).await?;
+                let machine = self.reach("beat", false).await?;
                 let world = self.shared().lock();
                 let m = &world.machines[machine];
                 Ok(Beat {
@@ -173,24 +173,35 @@ impl SimHost {
         })
     }
 
-    /// Reaches the agent with the caller's epoch, which it then follows.
+    /// Reaches the agent with the caller's epoch, which it then follows. An epoch of 0 is that of
+    /// a caller that does not lead: it may only look.
     async fn reach(&self, call: &str, writes: bool) -> Result<usize, HostError> {
         let machine = self.connect(call, writes).await?;
         let ours = self.epoch.load(Ordering::SeqCst);
         let mut world = self.shared().lock();
         let caller = world.machines[self.process.machine()].config.name.clone();
+        if ours == 0 {
+            return if writes {
+                Err(HostError::GuardFailed {
+                    reason: format!(
+                        "`{caller}` does not lead: only the leading agent changes a machine"
+                    ),
+                })
+            } else {
+                Ok(machine)
+            };
+        }
         let agent = &mut world.machines[machine].agent;
-        if agent.epoch > ours {
+        let same_holder = agent.holder.is_empty() || agent.holder == caller;
+        if ours < agent.epoch || (ours == agent.epoch && !same_holder) {
             return Err(HostError::StaleEpoch {
                 name: self.target.name.clone(),
                 known: agent.epoch,
                 ours,
             });
         }
-        if agent.epoch < ours {
-            agent.epoch = ours;
-            agent.holder = caller;
-        }
+        agent.epoch = ours;
+        agent.holder = caller;
         Ok(machine)
     }
 

@@ -3,6 +3,7 @@
 use super::config::MachineConfig;
 use super::database::{ALONE, DbId, Map};
 use crate::services::host::{DiskReport, TrustStore};
+use std::collections::BTreeSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +14,8 @@ pub(super) struct Machine {
     pub config: MachineConfig,
     /// Its disks as they are now.
     pub disks: Vec<DiskReport>,
+    /// Directories of pools, as `/var/lib/lxd/storage-pools/NAME`, that are on its root disk.
+    pub pool_dirs: BTreeSet<String>,
     /// Whether it runs.
     pub powered: bool,
     /// How often it was powered on.
@@ -49,6 +52,10 @@ pub(super) struct Daemon {
     pub running: bool,
     /// How often it was started: its process.
     pub starts: u64,
+    /// From when on it says that it is ready.
+    pub ready_at: Instant,
+    /// A name that it says it has, though the cluster knows it under another.
+    pub shown_name: Option<String>,
     /// Until when other members' event streams miss what is done through it.
     pub quiet_until: Option<Instant>,
     /// Ends with this process.
@@ -67,6 +74,8 @@ impl Daemon {
         Daemon {
             running,
             starts: 1,
+            ready_at: Instant::now(),
+            shown_name: None,
             quiet_until: None,
             ended: CancellationToken::new(),
             db,
@@ -75,7 +84,7 @@ impl Daemon {
         }
     }
 
-    /// Whether it is in a cluster.
+    /// Whether it says that it is in a cluster. A half-joined one does, under an empty name.
     pub fn clustered(&self) -> bool {
         self.member != ALONE
     }
@@ -100,6 +109,7 @@ impl Machine {
         let installed = config.lxd_installed;
         Machine {
             disks,
+            pool_dirs: BTreeSet::new(),
             powered: true,
             boots: 1,
             isolated: false,

@@ -291,11 +291,13 @@ impl SimTransport {
             () = ended.cancelled() => return Err(self.broken()),
             answer = finished => answer,
         };
-        if lose { Err(self.broken()) } else { Ok(answer) }
+        answer.filter(|_| !lose).ok_or_else(|| self.broken())
     }
 
-    async fn finish(&self, outcome: Outcome) -> Response {
-        match outcome {
+    /// The answer; none when the connection breaks instead.
+    async fn finish(&self, outcome: Outcome) -> Option<Response> {
+        Some(match outcome {
+            Outcome::Broken => return None,
             Outcome::Answer(response, after) => {
                 if !after.is_zero() {
                     tokio::time::sleep(after).await;
@@ -312,15 +314,16 @@ impl SimTransport {
                 mut done,
                 timeout,
             } => {
+                let early = *done.borrow();
                 let wait = done.wait_for(|done| *done);
                 match timeout {
                     // When the time has passed, that is an error: see `waited`.
                     Some(timeout) => drop(tokio::time::timeout(timeout, wait).await),
                     None => drop(wait.await),
                 }
-                lxd::waited(&self.shared.lock(), &operation)
+                lxd::waited(&self.shared.lock(), &operation, early)
             }
-        }
+        })
     }
 
     /// Counts a request, and says what goes wrong with it.

@@ -197,7 +197,7 @@ impl World {
 
     /// Starts the LXD of a machine, if it is installed and does not run.
     pub fn start_lxd(&mut self, machine: usize) {
-        let gap = self.timings.event_gap;
+        let (gap, ready) = (self.timings.event_gap, self.timings.lxd_ready);
         let m = &mut self.machines[machine];
         if m.lxd.running || !m.powered || !m.config.lxd_installed {
             return;
@@ -205,6 +205,8 @@ impl World {
         m.lxd.running = true;
         m.lxd.starts += 1;
         m.lxd.ended = CancellationToken::new();
+        m.lxd.ready_at = Instant::now() + ready;
+        m.lxd.shown_name = None;
         m.lxd.quiet_until = m.lxd.clustered().then(|| Instant::now() + gap);
         let db = m.lxd.db;
         self.refresh(db);

@@ -8,6 +8,7 @@ use super::faults::Faults;
 use super::lxd::operations::OperationRow;
 use super::machine::Machine;
 use super::process::Life;
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::net::IpAddr;
@@ -62,6 +63,8 @@ pub(super) struct World {
     pub cuts: BTreeSet<(usize, usize)>,
     seed: u64,
     draws: u64,
+    turns: Cell<usize>,
+    last_event: i128,
     agenda: BinaryHeap<Due>,
     next_due: u64,
 }
@@ -121,6 +124,8 @@ impl World {
                 cuts: BTreeSet::new(),
                 seed: config.seed,
                 draws: 0,
+                turns: Cell::new(0),
+                last_event: -1,
                 agenda: BinaryHeap::new(),
                 next_due: 0,
             };
@@ -190,6 +195,12 @@ impl World {
         hex_digest(&format!("draw {} of seed {}", self.draws, self.seed))
     }
 
+    /// Another number with every call.
+    pub fn next_turn(&self) -> usize {
+        self.turns.set(self.turns.get().wrapping_add(1));
+        self.turns.get()
+    }
+
     /// A UUID.
     pub fn uuid(&mut self) -> String {
         let d = self.draw();
@@ -205,12 +216,20 @@ impl World {
 
     /// A time as the API writes it. The cloud was made on 1 January 2025 at midnight.
     pub fn timestamp(&self, at: Instant) -> String {
-        const MADE: i64 = 1_735_689_600;
+        written(self.nanoseconds(at))
+    }
+
+    /// The time of an event: no two have the same, though paused time may stand still.
+    pub fn event_timestamp(&mut self) -> String {
+        self.last_event = self
+            .nanoseconds(Instant::now())
+            .max(self.last_event.saturating_add(1));
+        written(self.last_event)
+    }
+
+    fn nanoseconds(&self, at: Instant) -> i128 {
         let since = at.saturating_duration_since(self.started);
-        let micros = i64::try_from(since.as_micros()).unwrap_or(i64::MAX / 4);
-        jiff::Timestamp::from_microsecond(MADE * 1_000_000 + micros)
-            .map(|t| t.to_string())
-            .unwrap_or_default()
+        i128::try_from(since.as_nanos()).unwrap_or(i128::MAX / 4)
     }
 
     /// Has something happen after a while, whether or not anybody asks for anything then.
@@ -244,6 +263,14 @@ impl World {
             }
         }
     }
+}
+
+/// Nanoseconds after the cloud was made, as the API writes times.
+fn written(nanoseconds: i128) -> String {
+    const MADE: i128 = 1_735_689_600_000_000_000;
+    jiff::Timestamp::from_nanosecond(MADE + nanoseconds)
+        .map(|t| t.to_string())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -189,11 +189,14 @@ pub async fn portrait(cloud: &SimCloud) -> String {
     }
     for pool in lxd.pools().await.expect("pools") {
         let mut config = pool.config.clone();
+        // LXD names them in another order every time.
+        let mut locations = pool.locations.clone();
+        locations.sort();
         config.retain(|k, _| !k.starts_with("volatile."));
         let _ = writeln!(
             text,
             "pool {} {} {} {:?} on {:?}",
-            pool.name, pool.driver, pool.status, config, pool.locations
+            pool.name, pool.driver, pool.status, config, locations
         );
     }
     for network in lxd.networks("default").await.expect("networks") {

@@ -1,14 +1,15 @@
 //! `/1.0/cluster`: forming a cluster, and what a joiner must supply.
 
 use super::Call;
-use super::join::{JOINING, JoinPut, join};
+use super::join::{JOINING, JoinPut, join, listen, reset};
 use super::operations::Start;
 use super::reply::{Answer, Refusal, Reply};
 use crate::services::lxd::Method;
-use crate::simulate::database::{ALONE, Db, MemberRow, Raft};
+use crate::simulate::database::{ALONE, Certificate, Db, MemberRow, Raft};
 use crate::simulate::events::Lifecycle;
 use crate::simulate::world::World;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 impl Call<'_> {
     /// `/1.0/cluster`.
@@ -24,87 +25,127 @@ impl Call<'_> {
     }
 
     fn cluster_object(&self) -> Value {
-        let lxd = &self.world.machines[self.at].lxd;
+        let member = self.member();
+        let enabled = member != ALONE && !member.is_empty();
         json!({
-            "server_name": if lxd.clustered() { lxd.member.as_str() } else { "" },
-            "enabled": lxd.clustered(),
-            "member_config": member_config(self.db(), &lxd.member),
+            "server_name": if enabled { member } else { "" },
+            "enabled": enabled,
+            "member_config": if enabled { member_config(self.db(), member) } else { Vec::new() },
         })
     }
 
     fn put_cluster(&mut self) -> Answer {
         let body: JoinPut = self.body()?;
-        let clustered = self.world.machines[self.at].lxd.clustered();
         if !body.enabled {
-            return Err(Refusal::bad(if clustered {
-                "Disabling clustering is not simulated"
-            } else {
-                "This server is not clustered"
-            }));
+            return self.disable();
         }
         if body.server_name.is_empty() {
             return Err(Refusal::bad(
                 "ServerName is required when enabling clustering",
             ));
         }
-        if clustered {
-            return Err(Refusal::bad("This server is already clustered"));
-        }
-        if body.cluster_address.is_empty() {
-            self.bootstrap(body.server_name)
-        } else {
-            if body.server_address.is_empty() {
-                return Err(Refusal::bad("No core.https_address given and none is set"));
-            }
-            let at = self.at;
-            let takes = self.world.timings.join;
-            self.start(
-                Start {
+        let clustered = self.world.machines[self.at].lxd.clustered();
+        match (body.cluster_address.is_empty(), clustered) {
+            (true, false) => self.bootstrap(body.server_name),
+            (true, true) => self.bootstrap_again(body.server_name),
+            (false, true) => Err(Refusal::bad("This server is already clustered")),
+            (false, false) => {
+                let (at, takes) = (self.at, self.world.timings.join);
+                if let Err(refused) = listen(self.world, at, &body.server_address) {
+                    self.delay = Duration::from_secs(1);
+                    return Err(refused);
+                }
+                // The addresses stay, also when the join fails.
+                let config = &mut self.world.machines[at].lxd.config;
+                for key in ["core.https_address", "cluster.https_address"] {
+                    config.insert(key.into(), body.server_address.clone());
+                }
+                let start = Start {
                     description: JOINING,
-                    resources: json!({"cluster": ["/1.0/cluster"]}),
+                    resources: json!({"cluster": null}),
                     takes,
-                },
-                move |world| join(world, at, body),
-            )
+                    on: at,
+                };
+                self.start(start, move |world| join(world, at, body))
+            }
         }
+    }
+
+    /// Leaves the cluster: for a half-joined server, or the only member.
+    fn disable(&mut self) -> Answer {
+        if !self.world.machines[self.at].lxd.clustered() {
+            return Err(Refusal::bad("This server is not clustered"));
+        }
+        if !self.member().is_empty() && self.db().members.len() > 1 {
+            return Err(Refusal::bad(
+                "Clustering can only be disabled on the last member",
+            ));
+        }
+        let at = self.at;
+        // The answer is given, then the daemon restarts itself.
+        self.world.schedule(Duration::ZERO, move |world| {
+            world.stop_lxd(at);
+            reset(world, at);
+            let after = world.timings.lxd_restart;
+            world.schedule(after, move |world| world.start_lxd(at));
+        });
+        Ok(Reply::empty())
     }
 
     fn bootstrap(&mut self, name: String) -> Answer {
         let config = &self.world.machines[self.at].lxd.config;
-        let address = config
-            .get("cluster.https_address")
-            .or_else(|| config.get("core.https_address"))
-            .cloned()
-            .unwrap_or_default();
-        if address.is_empty() {
-            return Err(Refusal::bad(
-                "Fetch \"cluster.https_address\": no address is set",
-            ));
-        }
-        if is_wildcard(&address) {
-            return Err(Refusal::bad(format!(
-                "Can't use {address:?} as cluster address: it is a wildcard"
+        let concrete = |key: &str| config.get(key).filter(|address| !is_wildcard(address));
+        let address = concrete("cluster.https_address").or(concrete("core.https_address"));
+        let Some(address) = address.cloned() else {
+            let core = config
+                .get("core.https_address")
+                .cloned()
+                .unwrap_or_default();
+            return Err(Refusal::failed(format!(
+                "Cannot use wildcard core.https_address {core:?} for cluster.https_address. Please \
+                 specify a new cluster.https_address or core.https_address"
             )));
-        }
-        let at = self.at;
-        let takes = self.world.timings.bootstrap;
+        };
+        let (at, takes) = (self.at, self.world.timings.bootstrap);
         self.start(
             Start {
                 description: "Creating bootstrap node",
-                resources: json!({"cluster": ["/1.0/cluster"]}),
+                resources: json!({"cluster": null}),
                 takes,
+                on: at,
             },
             move |world| bootstrap(world, at, &name, address),
         )
     }
+
+    /// On a member: it fails after a while, and the server says from then on that it has the name.
+    fn bootstrap_again(&mut self, name: String) -> Answer {
+        let at = self.at;
+        self.world.machines[at].lxd.shown_name = Some(name);
+        self.start(
+            Start {
+                description: "Creating bootstrap node",
+                resources: json!({"cluster": null}),
+                takes: Duration::from_secs(3),
+                on: at,
+            },
+            |_| {
+                Err(Refusal::failed(
+                    "Inconsistent state: found leftover cluster certificate",
+                ))
+            },
+        )
+    }
 }
 
-fn bootstrap(world: &mut World, at: usize, name: &str, address: String) -> Result<(), String> {
+fn bootstrap(world: &mut World, at: usize, name: &str, address: String) -> Result<(), Refusal> {
     if world.machines[at].lxd.clustered() {
-        return Err("This server is already clustered".into());
+        return Err(Refusal::bad("This server is already clustered"));
     }
+    let certificate = Certificate::of(&format!("cluster certificate {}", world.draw()));
     let db = world.db_mut(at);
     db.clustered = true;
+    db.certificate = certificate;
     db.members.insert(
         name.to_owned(),
         MemberRow {
@@ -141,7 +182,7 @@ fn bootstrap(world: &mut World, at: usize, name: &str, address: String) -> Resul
         at,
         Lifecycle {
             action: "cluster-enabled",
-            source: "/1.0/cluster".into(),
+            source: format!("/1.0/cluster/{}", super::encode(name)),
             ..Lifecycle::default()
         },
     );

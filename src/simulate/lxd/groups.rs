@@ -3,7 +3,6 @@
 use super::reply::{Answer, Refusal, Reply};
 use super::{Call, encode};
 use crate::services::lxd::Method;
-use crate::simulate::events::Lifecycle;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -80,10 +79,7 @@ impl Call<'_> {
         let body: GroupBody = self.body()?;
         check_name(&body.name)?;
         if self.db().groups.contains_key(&body.name) {
-            return Err(Refusal::conflict(format!(
-                "This \"{}\" cluster group already exists",
-                body.name
-            )));
+            return Err(Refusal::failed("This cluster group already exists"));
         }
         let members = body.members.unwrap_or_default();
         self.members_exist(&members)?;
@@ -153,23 +149,26 @@ impl Call<'_> {
 
     fn delete_group(&mut self, name: &str) -> Answer {
         if name == "default" {
-            return Err(Refusal::new(
-                403,
-                "The default cluster group cannot be deleted",
+            return Err(Refusal::forbidden(
+                "The 'default' cluster group cannot be deleted",
             ));
         }
         self.group_exists(name)?;
         if !self.group_members(name).is_empty() {
-            return Err(Refusal::bad("Only empty cluster groups can be removed"));
+            return Err(Refusal::failed("Only empty cluster groups can be removed"));
         }
         self.db_mut().groups.remove(name);
-        self.tell_group("cluster-group-deleted", name);
+        // A slip of LXD: the event's project is the group's name.
+        self.tell("cluster-group-deleted", group_url(name), name);
         Ok(Reply::empty())
     }
 
     fn members_exist(&self, members: &[String]) -> Result<(), Refusal> {
         match members.iter().find(|m| !self.db().members.contains_key(*m)) {
-            Some(_) => Err(Refusal::not_found("Cluster member not found")),
+            Some(_) => Err(Refusal::failed(
+                "Insert nodes for cluster group: NOT NULL constraint failed: \
+                 nodes_cluster_groups.node_id",
+            )),
             None => Ok(()),
         }
     }
@@ -188,15 +187,7 @@ impl Call<'_> {
     }
 
     fn tell_group(&mut self, action: &str, name: &str) {
-        let at = self.at;
-        self.world.emit(
-            at,
-            Lifecycle {
-                action,
-                source: group_url(name),
-                ..Lifecycle::default()
-            },
-        );
+        self.tell(action, group_url(name), "");
     }
 }
 

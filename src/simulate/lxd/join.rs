@@ -3,10 +3,9 @@
 use super::network_local;
 use super::operations;
 use super::pool_local;
+use super::reply::Refusal;
 use crate::services::lxd::types::MemberConfigKey;
-use crate::simulate::database::{
-    ALONE, Certificate, DbId, Map, MemberRow, Part, Raft, State, Token,
-};
+use crate::simulate::database::{ALONE, Certificate, DbId, Map, MemberRow, Part, Raft, State};
 use crate::simulate::events::Lifecycle;
 use crate::simulate::world::World;
 use base64::Engine;
@@ -44,80 +43,147 @@ pub(super) struct JoinPut {
 #[serde(default)]
 struct JoinToken {
     server_name: String,
-    fingerprint: String,
     secret: String,
 }
 
+/// What a join that cannot get the cluster's trust says first.
+const TRUST: &str = "Failed to setup cluster trust";
+
 /// Makes the standalone LXD of `joiner` a member.
-pub(super) fn join(world: &mut World, joiner: usize, body: JoinPut) -> Result<(), String> {
+pub(super) fn join(world: &mut World, joiner: usize, body: JoinPut) -> Result<(), Refusal> {
     if world.machines[joiner].lxd.clustered() {
-        return Err("This server is already clustered".into());
+        return Err(Refusal::bad("This server is already clustered"));
     }
-    let name = body.server_name.as_str();
-    let through = reach(world, joiner, &body.cluster_address)?;
-    let token = decode_token(&body)?;
-    let db = world.db(through);
+    let through = reach(world, joiner, &body.cluster_address).map_err(|e| e.during(TRUST))?;
     let presented = Certificate::fingerprint_of(&body.cluster_certificate);
-    if presented.as_deref() != Some(db.certificate.fingerprint.as_str())
-        || token.fingerprint != db.certificate.fingerprint
-    {
-        return Err("Failed to setup cluster trust: The cluster certificate does not match".into());
-    }
-    if !db.clustered {
-        return Err("Failed to join: The target server is not clustered".into());
+    if presented.as_deref() != Some(world.db(through).certificate.fingerprint.as_str()) {
+        let message = format!(
+            "Failed to connect to target cluster node {:?}: Invalid remote certificate",
+            body.cluster_address
+        );
+        return Err(Refusal::failed(message).during(TRUST));
     }
     if !world.has_quorum(through) {
-        return Err("Failed to setup cluster trust: database is not available".into());
+        return Err(Refusal::failed("no available dqlite leader server found").during(TRUST));
     }
-    let expected: Option<Token> = db.tokens.get(&token.server_name).cloned();
-    match expected {
-        Some(t) if t.secret == token.secret && Instant::now() < t.expires => {
-            // The secret admits once, whatever comes after.
-            world.db_mut(through).tokens.remove(&token.server_name);
-            operations::finish(world, &t.operation, Ok(()));
-        }
-        _ => return Err("Failed to setup cluster trust: not authorized".into()),
-    }
+    trust(world, joiner, through, &body)?;
     accept(world, joiner, through, &body)?;
-    let parts = local_parts(world, joiner, through, &body.member_config)?;
-    become_member(world, joiner, through, name, &body.server_address, parts);
+    let db = world.db(through);
+    let errored = db
+        .networks
+        .values()
+        .flatten()
+        .find(|(_, row)| row.state == State::Errored);
+    if let Some((network, _)) = errored {
+        let message = format!(
+            "Cluster database initialization failed: Joining member has no config for network {network}"
+        );
+        half_join(world, joiner, through);
+        return Err(Refusal::failed(message));
+    }
+    let parts = local_parts(world, joiner, through, &body.member_config).map_err(|e| {
+        e.during("Failed to initialize storage pools and networks")
+            .during("Failed to initialize member")
+    })?;
+    become_member(world, joiner, through, &body, parts);
     Ok(())
 }
 
-/// The machine at the address of the cluster, if its LXD answers.
-fn reach(world: &World, joiner: usize, address: &str) -> Result<usize, String> {
-    let found: Option<IpAddr> = address
+/// A server can only listen on its own addresses.
+pub(super) fn listen(world: &World, joiner: usize, address: &str) -> Result<(), Refusal> {
+    let own = world.machines[joiner].config.address;
+    match ip_of(address) {
+        Some(ip) if ip == own => Ok(()),
+        _ => Err(Refusal::failed(format!(
+            "Cannot listen on cluster HTTPS socket {address:?}: listen tcp {address}: bind: cannot \
+             assign requested address"
+        ))),
+    }
+}
+
+fn ip_of(address: &str) -> Option<IpAddr> {
+    address
         .parse::<SocketAddr>()
         .map(|a| a.ip())
         .ok()
-        .or_else(|| address.parse().ok());
-    found
-        .and_then(|ip| world.at_address(ip))
-        .filter(|machine| {
-            world.lxd_reaches(joiner, *machine)
-                && world.machines[*machine]
-                    .lxd
-                    .config
-                    .contains_key("core.https_address")
-        })
-        .ok_or_else(|| format!("Failed to setup cluster trust: Unable to connect to: {address}"))
+        .or_else(|| address.parse().ok())
 }
 
-fn decode_token(body: &JoinPut) -> Result<JoinToken, String> {
+/// The machine at the address of the cluster, if its LXD answers there.
+fn reach(world: &World, joiner: usize, address: &str) -> Result<usize, Refusal> {
+    ip_of(address)
+        .and_then(|ip| world.at_address(ip))
+        .filter(|machine| {
+            let listens = world.machines[*machine]
+                .lxd
+                .config
+                .contains_key("core.https_address");
+            world.lxd_reaches(joiner, *machine) && listens
+        })
+        .ok_or_else(|| {
+            Refusal::failed(format!(
+                "Failed to connect to target cluster node {address:?}: Get \
+                 \"https://{address}/1.0\": Unable to connect to: {address} ([dial tcp {address}: \
+                 connect: no route to host])"
+            ))
+        })
+}
+
+/// The cluster lets the joiner's certificate in, once per token, whatever comes after.
+fn trust(world: &mut World, joiner: usize, through: usize, body: &JoinPut) -> Result<(), Refusal> {
+    let denied = |why: &str| {
+        Refusal::forbidden(why)
+            .during("Failed to add server cert to cluster")
+            .during(TRUST)
+    };
     let text = if body.cluster_token.is_empty() {
         &body.cluster_password
     } else {
         &body.cluster_token
     };
-    base64::engine::general_purpose::STANDARD
+    let token = base64::engine::general_purpose::STANDARD
         .decode(text)
         .ok()
         .and_then(|json| serde_json::from_slice::<JoinToken>(&json).ok())
-        .ok_or_else(|| "Failed to setup cluster trust: not authorized".to_owned())
+        .ok_or_else(|| denied("not authorized"))?;
+    let operation = world
+        .db(through)
+        .tokens
+        .get(&token.server_name)
+        .filter(|t| t.secret == token.secret && Instant::now() < t.expires)
+        .map(|t| t.operation.clone())
+        // A token is the operation of a running daemon.
+        .filter(|id| world.operations.contains_key(id))
+        .ok_or_else(|| denied("No matching cluster join operation found"))?;
+    operations::cancel(world, &operation);
+    let fingerprint = world.db(joiner).certificate.fingerprint.clone();
+    let trusted = &mut world.db_mut(through).trusted_servers;
+    match trusted.get(&fingerprint) {
+        Some(name) if *name != body.server_name => {
+            let message = format!(
+                "Failed to update cluster trust: Existing server certificate with different name \
+                 {name:?} already in trust store"
+            );
+            return Err(Refusal::failed(message));
+        }
+        Some(_) => {}
+        None => {
+            trusted.insert(fingerprint.clone(), body.server_name.clone());
+            let event = Lifecycle {
+                action: "certificate-created",
+                source: format!("/1.0/certificates/{fingerprint}"),
+                ..Lifecycle::default()
+            };
+            world.emit(through, event);
+        }
+    }
+    Ok(())
 }
 
 /// What the cluster checks before it lets a server in.
-fn accept(world: &World, joiner: usize, through: usize, body: &JoinPut) -> Result<(), String> {
+fn accept(world: &World, joiner: usize, through: usize, body: &JoinPut) -> Result<(), Refusal> {
+    let refuse =
+        |message: String| Err(Refusal::bad(message).during("Failed request to add member"));
     let db = world.db(through);
     let (theirs, ours) = (
         &world.machines[joiner].config,
@@ -126,14 +192,11 @@ fn accept(world: &World, joiner: usize, through: usize, body: &JoinPut) -> Resul
     if theirs.extra_extensions.len() != ours.extra_extensions.len()
         || theirs.lxd_version != ours.lxd_version
     {
-        return Err(
-            "Failed request to add member: The joining server version doesn't match the cluster"
-                .into(),
-        );
+        return refuse("The joining server version doesn't match".into());
     }
     if db.members.contains_key(&body.server_name) {
-        return Err(format!(
-            "Failed request to add member: The cluster already has a member with name: {}",
+        return refuse(format!(
+            "The cluster already has a member with name: {}",
             body.server_name
         ));
     }
@@ -142,12 +205,20 @@ fn accept(world: &World, joiner: usize, through: usize, body: &JoinPut) -> Resul
         .values()
         .any(|m| m.address == body.server_address)
     {
-        return Err(format!(
-            "Failed request to add member: The cluster already has a member with address: {}",
+        return refuse(format!(
+            "The cluster already has a member with address: {}",
             body.server_address
         ));
     }
     Ok(())
+}
+
+/// A fault of LXD 5.0: the joiner notices too late that it cannot join. It then says that it is
+/// in a cluster, under no name, and the cluster does not know it.
+fn half_join(world: &mut World, joiner: usize, through: usize) {
+    let id = world.machines[through].lxd.db;
+    leave_db(world, joiner, id);
+    world.machines[joiner].lxd.member = String::new();
 }
 
 /// The joiner's parts of what the cluster has, made on its machine.
@@ -161,7 +232,7 @@ fn local_parts(
     joiner: usize,
     through: usize,
     given: &[MemberConfigKey],
-) -> Result<Parts, String> {
+) -> Result<Parts, Refusal> {
     let own = |entity: &str, name: &str| -> Map {
         given
             .iter()
@@ -191,31 +262,25 @@ fn local_parts(
         networks: Vec::new(),
     };
     for (name, driver, config) in pools {
-        let made = pool_local::create(world, joiner, &name, &driver, &config)
-            .map_err(|e| format!("Failed to initialize storage pool {name:?}: {e}"))?;
+        let made = pool_local::create(world, joiner, &name, &driver, &config).map_err(|e| {
+            Refusal::failed(e).during(&format!("Failed to create storage pool {name:?}"))
+        })?;
         parts.pools.push((name, made));
     }
     for (project, name, network_type, config) in networks {
-        network_local::create(world, joiner, &name, &network_type, &config)
-            .map_err(|e| format!("Failed to initialize network {name:?}: {e}"))?;
+        network_local::create(world, joiner, &name, &network_type, &config).map_err(|e| {
+            Refusal::failed(e).during(&format!("Failed to create network {name:?}"))
+        })?;
         parts.networks.push((project, name, config));
     }
     Ok(parts)
 }
 
-fn become_member(
-    world: &mut World,
-    joiner: usize,
-    through: usize,
-    name: &str,
-    address: &str,
-    parts: Parts,
-) {
+fn become_member(world: &mut World, joiner: usize, through: usize, body: &JoinPut, parts: Parts) {
+    let (name, address) = (&body.server_name, &body.server_address);
     let id: DbId = world.machines[through].lxd.db;
-    let old = world.machines[joiner].lxd.db;
-    world.dbs.remove(&old);
+    leave_db(world, joiner, id);
     let lxd = &mut world.machines[joiner].lxd;
-    lxd.db = id;
     lxd.member = name.to_owned();
     lxd.config = Map::from([
         ("core.https_address".into(), address.to_owned()),
@@ -258,7 +323,6 @@ fn become_member(
         Lifecycle {
             action: "cluster-member-added",
             source: format!("/1.0/cluster/members/{}", super::encode(name)),
-            context: Value::Null,
             ..Lifecycle::default()
         },
     );
@@ -288,7 +352,9 @@ pub(in crate::simulate) fn reset(world: &mut World, machine: usize) {
     let fresh = world.fresh_db(&name);
     leave_db(world, machine, fresh);
     world.machines[machine].lxd.member = ALONE.into();
-    world.machines[machine].lxd.config = Map::new();
+    let lxd = &mut world.machines[machine].lxd;
+    lxd.config = Map::new();
+    lxd.shown_name = None;
 }
 
 /// Leaves the LXD of a machine with a database that it cannot use: it was removed by force and

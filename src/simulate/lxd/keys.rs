@@ -124,16 +124,19 @@ pub(super) fn server_key_error(key: &str, value: &str) -> Option<String> {
     match key {
         "cluster.offline_threshold" => match number {
             Ok(n) if n >= 10 => None,
-            Ok(_) => cannot("value must be greater than '10'"),
-            Err(_) => cannot("offline threshold is not a number"),
+            Ok(_) => cannot("Value must be greater than '10'"),
+            Err(_) => cannot("Offline threshold is not a number"),
         },
+        "cluster.https_address" if super::cluster::is_wildcard(value) => {
+            cannot("Wildcard addresses aren't allowed")
+        }
         "cluster.max_voters" => match number {
             Ok(n) if n >= 3 && n % 2 == 1 => None,
-            _ => cannot("value must be an odd number equal to or higher than 3"),
+            _ => cannot("Value must be an odd number equal to or higher than 3"),
         },
         "cluster.max_standby" => match number {
             Ok(n) if (0..=5).contains(&n) => None,
-            _ => cannot("value must be between 0 and 5"),
+            _ => cannot("Value must be between 0 and 5"),
         },
         "cluster.images_minimal_replica"
         | "core.bgp_asn"
@@ -179,6 +182,7 @@ pub(super) const NETWORK_MEMBER: &[&str] = &[
 pub(super) fn pool_key_known(driver: &str, key: &str) -> bool {
     let common = [
         "source",
+        "source.wipe",
         "size",
         "volatile.initial_source",
         "rsync.bwlimit",
@@ -220,17 +224,6 @@ pub(super) fn pool_key_known(driver: &str, key: &str) -> bool {
         || key.starts_with("user.")
         || key.starts_with("volume.")
 }
-
-/// Pool keys that cannot change.
-pub(super) const POOL_IMMUTABLE: &[&str] = &[
-    "source",
-    "volatile.initial_source",
-    "zfs.pool_name",
-    "lvm.vg_name",
-    "ceph.cluster_name",
-    "ceph.osd.pool_name",
-    "cephfs.path",
-];
 
 /// Whether a network of this type can have a key.
 pub(super) fn network_key_known(network_type: &str, key: &str) -> bool {
@@ -419,7 +412,93 @@ pub(super) fn instance_key_error(key: &str, value: &str) -> Option<String> {
     if BOOLS.contains(&key) && !value.is_empty() && !is_bool(value) {
         return Some(format!("Invalid value for a boolean {value:?}"));
     }
+    let cpus = |text: &str| {
+        text.split(',')
+            .flat_map(|range| range.split('-'))
+            .all(|n| n.parse::<u32>().is_ok())
+    };
+    if key == "limits.cpu" && !value.is_empty() && !cpus(value) {
+        return Some("Invalid CPU limit syntax".into());
+    }
     None
+}
+
+/// The options that a device of a type can have; none for a type that is not there. An empty list
+/// stands for options that are not looked at.
+pub(super) fn device_options(kind: &str) -> Option<&'static [&'static str]> {
+    const NIC: &[&str] = &[
+        "acceleration",
+        "boot.priority",
+        "gvrp",
+        "host_name",
+        "hwaddr",
+        "ipv4.address",
+        "ipv4.gateway",
+        "ipv4.host_address",
+        "ipv4.host_table",
+        "ipv4.neighbor_probe",
+        "ipv4.routes",
+        "ipv4.routes.external",
+        "ipv6.address",
+        "ipv6.gateway",
+        "ipv6.host_address",
+        "ipv6.host_table",
+        "ipv6.neighbor_probe",
+        "ipv6.routes",
+        "ipv6.routes.external",
+        "limits.egress",
+        "limits.ingress",
+        "limits.max",
+        "limits.priority",
+        "maas.subnet.ipv4",
+        "maas.subnet.ipv6",
+        "mode",
+        "mtu",
+        "name",
+        "nested",
+        "network",
+        "nictype",
+        "parent",
+        "queue.tx.length",
+        "security.acls",
+        "security.acls.default.egress.action",
+        "security.acls.default.egress.logged",
+        "security.acls.default.ingress.action",
+        "security.acls.default.ingress.logged",
+        "security.ipv4_filtering",
+        "security.ipv6_filtering",
+        "security.mac_filtering",
+        "security.port_isolation",
+        "vlan",
+        "vlan.tagged",
+    ];
+    const DISK: &[&str] = &[
+        "boot.priority",
+        "ceph.cluster_name",
+        "ceph.user_name",
+        "io.cache",
+        "limits.max",
+        "limits.read",
+        "limits.write",
+        "path",
+        "pool",
+        "propagation",
+        "raw.mount.options",
+        "readonly",
+        "recursive",
+        "required",
+        "shift",
+        "size",
+        "size.state",
+        "source",
+    ];
+    match kind {
+        "nic" => Some(NIC),
+        "disk" => Some(DISK),
+        "gpu" | "infiniband" | "none" | "pci" | "proxy" | "tpm" | "unix-block" | "unix-char"
+        | "unix-hotplug" | "usb" => Some(&[]),
+        _ => None,
+    }
 }
 
 /// Why a member of a cluster cannot have a key with a value, if so.
@@ -430,7 +509,7 @@ pub(super) fn member_key_error(key: &str, value: &str) -> Option<String> {
             "Invalid value for config key {key:?}: Invalid value {value:?} (not one of [all group manual])"
         )),
         _ if key.starts_with("user.") => None,
-        _ => Some(format!("Invalid cluster configuration key: {key}")),
+        _ => Some(format!("Invalid cluster configuration key {key:?}")),
     }
 }
 

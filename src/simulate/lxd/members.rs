@@ -5,7 +5,6 @@ use super::reply::{Answer, Refusal, Reply};
 use super::{Call, encode, join, keys};
 use crate::services::lxd::Method;
 use crate::simulate::database::{Map, MemberRow, Raft, Token};
-use crate::simulate::events::Lifecycle;
 use crate::simulate::world::World;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -41,7 +40,7 @@ impl Call<'_> {
     /// `/1.0/cluster/members…`.
     pub(super) fn members(&mut self, method: Method, rest: &[&str]) -> Answer {
         if !self.db().clustered {
-            return Err(Refusal::bad("This server is not clustered"));
+            return Err(Refusal::failed("Server is not clustered"));
         }
         match (method, rest) {
             (Method::Get, []) => Ok(self.list_members()),
@@ -88,7 +87,7 @@ impl Call<'_> {
         let silent = row
             .lost_since
             .map(|since| now.duration_since(since))
-            .filter(|silent| *silent >= threshold);
+            .filter(|silent| *silent > threshold);
         let (status, message) = match silent {
             Some(silent) => (
                 "Offline",
@@ -119,19 +118,12 @@ impl Call<'_> {
     fn give_token(&mut self) -> Answer {
         let body: NameBody = self.body()?;
         let name = body.server_name;
-        if name.is_empty() || name == "none" || name.starts_with('@') {
-            return Err(Refusal::bad(format!("Invalid server name {name:?}")));
-        }
+        // Names are not checked here, only when somebody joins with one.
         let db = self.db();
-        if db.members.contains_key(&name) {
-            return Err(Refusal::conflict(format!(
-                "The cluster already has a member with name: {name}"
-            )));
-        }
         let addresses: Vec<String> = db
             .members
             .values()
-            .filter(|m| m.lost_since.is_none() && !m.evacuated)
+            .filter(|m| !self.is_offline(m))
             .map(|m| m.address.clone())
             .collect();
         let fingerprint = db.certificate.fingerprint.clone();
@@ -148,28 +140,15 @@ impl Call<'_> {
         let expires = Instant::now() + lives;
         let shown = self.world.timestamp(expires);
         let metadata = join::token_metadata(&name, &secret, &fingerprint, &addresses, &shown);
-        let operation = self.begin(
-            "token",
-            "Executing operation",
-            json!({"cluster": ["/1.0/cluster"]}),
-            metadata,
-        );
+        let (at, resources) = (self.at, json!({"cluster": null}));
+        let operation = self.begin(at, "token", "Executing operation", resources, metadata);
         let token = Token {
             operation: operation.clone(),
             secret,
             expires,
         };
-        self.db_mut().tokens.insert(name.clone(), token);
-        let at = self.at;
-        self.world.emit(
-            at,
-            Lifecycle {
-                action: "cluster-token-created",
-                source: "/1.0/cluster/members".into(),
-                context: json!({"name": name}),
-                ..Lifecycle::default()
-            },
-        );
+        self.db_mut().tokens.insert(name, token);
+        self.tell("cluster-token-created", "/1.0/cluster/members".into(), "");
         Ok(Reply::Operation(operation))
     }
 
@@ -179,29 +158,27 @@ impl Call<'_> {
         let object = self.member_object(name, row);
         self.check_etag(&writable(&object))?;
         let body: MemberBody = self.body()?;
-        let now = roles(row, db.leader.as_deref() == Some(name));
-        for role in AUTOMATIC {
-            let (has, wants) = (
-                now.iter().any(|r| r == role),
-                body.roles.iter().any(|r| r == role),
-            );
-            if has && !wants {
-                return Err(Refusal::bad(format!(
-                    "The '{role}' role cannot be dropped at this time"
-                )));
-            }
-            if wants && !has {
-                return Err(Refusal::bad(format!(
-                    "The '{role}' role cannot be added at this time"
-                )));
-            }
+        // Who leads is not looked at: that role may be left out, and named where it is not.
+        let raft_role = match row.raft {
+            Raft::Voter => Some("database"),
+            Raft::StandBy => Some("database-standby"),
+            Raft::Spare => None,
+        };
+        if let Some(role) = raft_role.filter(|role| !body.roles.iter().any(|r| r == role)) {
+            return Err(Refusal::bad(format!(
+                "The {role:?} role cannot be dropped at this time"
+            )));
         }
-        for role in &body.roles {
-            if !AUTOMATIC.contains(&role.as_str())
-                && !["event-hub", "ovn-chassis"].contains(&role.as_str())
-            {
-                return Err(Refusal::bad(format!("Invalid cluster role {role:?}")));
-            }
+        let settable = |role: &&String| !AUTOMATIC.contains(&role.as_str());
+        if let Some(role) = body
+            .roles
+            .iter()
+            .filter(settable)
+            .find(|r| !["event-hub", "ovn-chassis"].contains(&r.as_str()))
+        {
+            return Err(Refusal::failed(format!(
+                "Update roles: Invalid cluster role {role:?}"
+            )));
         }
         let mut groups = body.groups.unwrap_or_default();
         groups.sort();
@@ -211,30 +188,31 @@ impl Call<'_> {
                 "Cluster members need to belong to at least one group",
             ));
         }
-        if let Some(missing) = groups.iter().find(|g| !db.groups.contains_key(*g)) {
-            return Err(Refusal::not_found(format!(
-                "Cluster group {missing:?} not found"
-            )));
+        if groups.iter().any(|g| !db.groups.contains_key(g)) {
+            return Err(Refusal::not_found(
+                "Update cluster groups: Failed to add member to cluster group: Failed to get \
+                 cluster group ID: Cluster group not found",
+            ));
         }
         let config = super::updates::updated(&row.config, body.config, merge);
         if let Some(error) = config
             .iter()
             .find_map(|(k, v)| keys::member_key_error(k, v))
         {
-            return Err(Refusal::bad(error));
+            return Err(Refusal::failed(error));
         }
-        let failure_domain = if body.failure_domain.is_empty() {
-            "default".into()
-        } else {
-            body.failure_domain
-        };
+        if body.failure_domain.is_empty() {
+            return Err(Refusal::failed(
+                "Update failure domain: Failure domain name can't be empty",
+            ));
+        }
         if let Some(row) = self.db_mut().members.get_mut(name) {
             row.roles = body
                 .roles
                 .into_iter()
                 .filter(|r| !AUTOMATIC.contains(&r.as_str()))
                 .collect();
-            row.failure_domain = failure_domain;
+            row.failure_domain = body.failure_domain;
             row.description = body.description;
             row.config = config;
             row.groups = groups;
@@ -257,7 +235,9 @@ impl Call<'_> {
             }
             if !self.world.lxd_reaches(self.at, machine) {
                 let address = self.member_row(name)?.address.clone();
-                return Err(Refusal::failed(format!("Unable to connect to: {address}")));
+                return Err(Refusal::failed(format!(
+                    "Delete \"https://{address}/internal/cluster\": Unable to connect to: {address}"
+                )));
             }
         }
         let through = if machine == self.at {
@@ -294,13 +274,11 @@ impl Call<'_> {
             "restore" => false,
             other => return Err(Refusal::bad(format!("Unknown action {other:?}"))),
         };
-        let machine = row.machine;
-        let evacuated = row.evacuated;
+        let (machine, evacuated) = (row.machine, row.evacuated);
         if !self.world.lxd_reaches(self.at, machine) {
-            let address = self.member_row(name)?.address.clone();
-            return Err(Refusal::new(
-                503,
-                format!("Unable to connect to: {address}"),
+            self.delay = super::TARGET_PATIENCE;
+            return Err(Refusal::failed(
+                "Missing event connection with target cluster member",
             ));
         }
         let (name, at, takes) = (name.to_owned(), self.at, self.world.timings.evacuate);
@@ -313,50 +291,25 @@ impl Call<'_> {
                 },
                 resources: Value::Null,
                 takes,
+                on: machine,
             },
             move |world: &mut World| {
                 if evacuated == evacuate {
-                    return Err(format!(
-                        "Cluster member {}",
-                        if evacuate {
-                            "is already evacuated"
-                        } else {
-                            "not evacuated"
-                        }
-                    ));
+                    let is = if evacuate { "evacuated" } else { "restored" };
+                    return Err(Refusal::failed(format!("Cluster member is already {is}")));
                 }
+                // No event tells of it.
                 match world.db_mut(at).members.get_mut(&name) {
                     Some(row) => row.evacuated = evacuate,
-                    None => return Err("Cluster member not found".into()),
+                    None => return Err(Refusal::not_found("Cluster member not found")),
                 }
-                let action = if evacuate {
-                    "cluster-member-evacuated"
-                } else {
-                    "cluster-member-restored"
-                };
-                world.emit(
-                    machine,
-                    Lifecycle {
-                        action,
-                        source: member_url(&name),
-                        ..Lifecycle::default()
-                    },
-                );
                 Ok(())
             },
         )
     }
 
     fn tell_member(&mut self, action: &str, name: &str) {
-        let at = self.at;
-        self.world.emit(
-            at,
-            Lifecycle {
-                action,
-                source: member_url(name),
-                ..Lifecycle::default()
-            },
-        );
+        self.tell(action, member_url(name), "");
     }
 }
 
@@ -364,9 +317,9 @@ fn member_url(name: &str) -> String {
     format!("/1.0/cluster/members/{}", encode(name))
 }
 
-/// Automatic roles first, then those that a person gave.
+/// Roles that a person gave first, then the automatic ones.
 fn roles(row: &MemberRow, leads: bool) -> Vec<String> {
-    let mut roles: Vec<String> = Vec::new();
+    let mut roles = row.roles.clone();
     if leads {
         roles.push("database-leader".into());
     }
@@ -375,7 +328,6 @@ fn roles(row: &MemberRow, leads: bool) -> Vec<String> {
         Raft::StandBy => roles.push("database-standby".into()),
         Raft::Spare => {}
     }
-    roles.extend(row.roles.iter().cloned());
     roles
 }
 

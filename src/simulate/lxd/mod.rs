@@ -7,9 +7,11 @@ mod groups;
 pub(super) mod join;
 pub(super) mod keys;
 mod members;
+mod network_create;
 mod network_local;
 mod networks;
 pub(super) mod operations;
+mod pool_create;
 mod pool_local;
 mod pools;
 mod profiles;
@@ -18,7 +20,8 @@ mod reply;
 pub(super) mod server;
 mod updates;
 
-use super::database::Db;
+use super::database::{Db, MemberRow};
+use super::events::Lifecycle;
 use super::faults::FaultAction;
 use super::world::World;
 use crate::services::lxd::{Method, Request, Response};
@@ -27,6 +30,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// What comes of a request.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub(super) enum Outcome {
         /// How long to wait at most.
         timeout: Option<Duration>,
     },
+    /// It is done, but the connection breaks without an answer.
+    Broken,
 }
 
 /// A request on its way through the router.
@@ -105,14 +111,16 @@ pub(super) fn handle(
             done,
             timeout,
         },
+        Ok(Reply::Broken) => Outcome::Broken,
         Ok(reply) => Outcome::Answer(answer(call.world, reply), call.delay),
         Err(refused) => Outcome::Answer(refusal(&refused), call.delay),
     }
 }
 
-/// The answer to a wait whose operation has ended, or was forgotten, or whose time has passed.
-pub(super) fn waited(world: &World, operation: &str) -> Response {
-    match operations::wait_result(world, operation) {
+/// The answer to a wait whose operation has ended (`early`: before the wait began), or was
+/// forgotten, or whose time has passed.
+pub(super) fn waited(world: &World, operation: &str, early: bool) -> Response {
+    match operations::wait_result(world, operation, early) {
         Ok(reply) => answer(world, reply),
         Err(refused) => refusal(&refused),
     }
@@ -147,7 +155,7 @@ impl Call<'_> {
     fn route(&mut self, path: &[&str]) -> Answer {
         let method = self.request.method;
         match path {
-            ["internal", "ready"] => Ok(Reply::empty()),
+            ["internal", "ready"] => self.ready(),
             [] => Ok(Reply::value(serde_json::json!(["/1.0"]))),
             ["1.0"] => self.server(method),
             ["1.0", "cluster"] => self.cluster(method),
@@ -187,7 +195,9 @@ impl Call<'_> {
         if self.db().projects.contains_key(&name) {
             Ok(name)
         } else {
-            Err(Refusal::not_found("Project not found"))
+            Err(Refusal::not_found(format!(
+                "Failed loading project \"{name}\": Project not found"
+            )))
         }
     }
 
@@ -250,15 +260,14 @@ impl Call<'_> {
     }
 
     /// Like [`Call::target`], and the member must answer: the request is passed on to it.
-    pub fn reached_target(&self) -> Result<Option<(String, usize)>, Refusal> {
+    pub fn reached_target(&mut self) -> Result<Option<(String, usize)>, Refusal> {
         let target = self.target()?;
-        if let Some((name, machine)) = &target
+        if let Some((_, machine)) = &target
             && !self.world.lxd_reaches(self.at, *machine)
         {
-            let address = self.db().members.get(name).map(|m| m.address.clone());
-            return Err(Refusal::new(
-                503,
-                format!("Unable to connect to: {}", address.unwrap_or_default()),
+            self.delay = TARGET_PATIENCE;
+            return Err(Refusal::failed(
+                "Missing event connection with target cluster member",
             ));
         }
         Ok(target)
@@ -270,29 +279,90 @@ impl Call<'_> {
         if !db.clustered {
             return Ok(());
         }
+        if let Some(down) = db.members.values().find(|m| self.is_offline(m)) {
+            let message = format!("peer node {} is down", down.address);
+            return Err(Refusal::failed(message));
+        }
+        let unheard = |m: &&MemberRow| !self.world.lxd_reaches(self.at, m.machine);
+        match db.members.values().find(unheard) {
+            Some(peer) => Err(Refusal::failed(format!(
+                "failed to notify peer {address}: {method} \"https://{address}{path}\": \
+                 Unable to connect to: {address} ([dial tcp {address}: connect: connection refused])",
+                address = peer.address,
+                method = self.go_method(),
+                path = self.request.path,
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a member counts as offline.
+    pub fn is_offline(&self, member: &MemberRow) -> bool {
         let threshold = self
             .world
             .offline_threshold(self.world.machines[self.at].lxd.db);
-        let now = tokio::time::Instant::now();
-        for member in db.members.values() {
-            if member
-                .lost_since
-                .is_some_and(|since| now.duration_since(since) >= threshold)
-            {
-                let message = format!("peer node {} is down", member.address);
-                return Err(Refusal::new(500, message));
-            }
-            if !self.world.lxd_reaches(self.at, member.machine) {
-                let message = format!(
-                    "failed to notify peer {address}: Unable to connect to: {address}",
-                    address = member.address
-                );
-                return Err(Refusal::new(500, message));
-            }
+        member
+            .lost_since
+            .is_some_and(|since| Instant::now().duration_since(since) > threshold)
+    }
+
+    /// The method as Go's client writes it in errors.
+    fn go_method(&self) -> &'static str {
+        match self.request.method {
+            Method::Get => "Get",
+            Method::Post => "Post",
+            Method::Put => "Put",
+            Method::Patch => "Patch",
+            Method::Delete => "Delete",
         }
-        Ok(())
+    }
+
+    /// What LXD does when a network or pool was changed: every other member tells of it too,
+    /// without saying who asked, before the asked one does.
+    pub fn tell_all(&mut self, action: &str, source: &str, project: &str) {
+        let others: Vec<usize> = self
+            .db()
+            .members
+            .values()
+            .map(|m| m.machine)
+            .filter(|m| *m != self.at)
+            .collect();
+        for machine in others {
+            let event = Lifecycle {
+                action,
+                source: source.to_owned(),
+                project,
+                nobody: true,
+            };
+            self.world.emit(machine, event);
+        }
+        self.tell(action, source.to_owned(), project);
+    }
+
+    /// Tells that something was done through the asked LXD.
+    pub fn tell(&mut self, action: &str, source: String, project: &str) {
+        let event = Lifecycle {
+            action,
+            source,
+            project,
+            nobody: false,
+        };
+        self.world.emit(self.at, event);
+    }
+
+    /// Names in another order with every call: LXD's lists of members have none.
+    pub fn shuffled<'a>(&self, names: impl Iterator<Item = &'a String>) -> Vec<&'a String> {
+        let mut names: Vec<&String> = names.collect();
+        if !names.is_empty() {
+            let turn = self.world.next_turn() % names.len();
+            names.rotate_left(turn);
+        }
+        names
     }
 }
+
+/// How long a request waits for a member that it shall be passed on to.
+const TARGET_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Takes the percent-encoding from a segment of a path.
 fn decode(segment: &str) -> String {

@@ -1,6 +1,5 @@
 //! What creating a network does on one machine, and the keys LXD fills in by itself.
 
-use crate::simulate::config::hex_digest;
 use crate::simulate::database::Map;
 use crate::simulate::world::World;
 use std::net::IpAddr;
@@ -91,12 +90,6 @@ pub(super) fn resolve_auto(world: &mut World, machine: usize, config: &mut Map) 
             config.insert("fan.underlay_subnet".into(), subnet);
         }
     }
-}
-
-/// The hardware address that LXD gives a bridge.
-pub(super) fn bridge_hwaddr(name: &str, draw: &str) -> String {
-    let d = hex_digest(&format!("{name} {draw}"));
-    format!("00:16:3e:{}:{}:{}", &d[0..2], &d[2..4], &d[4..6])
 }
 
 fn byte(hex: &str, index: usize) -> u8 {

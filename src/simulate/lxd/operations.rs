@@ -3,6 +3,7 @@
 use super::Call;
 use super::reply::{Answer, Refusal, Reply};
 use crate::services::lxd::Method;
+use crate::simulate::events::Lifecycle;
 use crate::simulate::faults::FaultAction;
 use crate::simulate::world::World;
 use serde_json::{Map as JsonMap, Value, json};
@@ -35,6 +36,8 @@ pub(in crate::simulate) struct OperationRow {
     pub metadata: Value,
     /// Why it failed.
     pub err: String,
+    /// The status that a wait which saw it fail is answered with.
+    pub err_code: u16,
     /// Becomes true when it ends.
     pub done: watch::Sender<bool>,
 }
@@ -47,6 +50,8 @@ pub(super) struct Start {
     pub resources: Value,
     /// How long it takes.
     pub takes: Duration,
+    /// The machine it runs on.
+    pub on: usize,
 }
 
 impl Call<'_> {
@@ -54,9 +59,15 @@ impl Call<'_> {
     pub(super) fn start(
         &mut self,
         start: Start,
-        effect: impl FnOnce(&mut World) -> Result<(), String> + Send + 'static,
+        effect: impl FnOnce(&mut World) -> Result<(), Refusal> + Send + 'static,
     ) -> Answer {
-        let id = self.begin("task", start.description, start.resources, Value::Null);
+        let id = self.begin(
+            start.on,
+            "task",
+            start.description,
+            start.resources,
+            Value::Null,
+        );
         let (mut takes, mut failure) = (start.takes, None);
         match self.fault.take() {
             Some(FaultAction::FailOperation(message)) => failure = Some(message),
@@ -70,7 +81,7 @@ impl Call<'_> {
                 return;
             }
             let result = match failure {
-                Some(message) => Err(message),
+                Some(message) => Err(Refusal::failed(message)),
                 None => effect(world),
             };
             finish(world, &ends, result);
@@ -81,6 +92,7 @@ impl Call<'_> {
     /// Notes an operation that runs.
     pub(super) fn begin(
         &mut self,
+        on: usize,
         class: &'static str,
         description: &str,
         resources: Value,
@@ -92,8 +104,8 @@ impl Call<'_> {
         self.world.operations.insert(
             id.clone(),
             OperationRow {
-                machine: self.at,
-                location: self.member().to_owned(),
+                machine: on,
+                location: self.world.machines[on].lxd.member.clone(),
                 class,
                 description: description.to_owned(),
                 project: project.clone(),
@@ -103,11 +115,12 @@ impl Call<'_> {
                 resources,
                 metadata,
                 err: String::new(),
+                err_code: 0,
                 done: watch::channel(false).0,
             },
         );
         let rendered = render(self.world, &id);
-        self.world.emit_operation(self.at, &project, rendered);
+        self.world.emit_operation(on, &project, rendered);
         id
     }
 
@@ -133,6 +146,9 @@ impl Call<'_> {
             }
             (Method::Delete, [id]) => {
                 let row = self.visible(id)?;
+                if row.code >= 200 {
+                    return Err(Refusal::bad("Only running operations can be cancelled"));
+                }
                 if row.class != "token" {
                     return Err(Refusal::bad("This operation can't be cancelled"));
                 }
@@ -186,16 +202,17 @@ impl Call<'_> {
 }
 
 /// Ends an operation.
-pub(super) fn finish(world: &mut World, id: &str, result: Result<(), String>) {
+fn finish(world: &mut World, id: &str, result: Result<(), Refusal>) {
     let Some(row) = world.operations.get_mut(id) else {
         return;
     };
     row.updated = Instant::now();
     match result {
         Ok(()) => row.code = 200,
-        Err(message) => {
+        Err(refused) => {
             row.code = 400;
-            row.err = message;
+            row.err = refused.message;
+            row.err_code = refused.code;
         }
     }
     ended(world, id);
@@ -213,6 +230,12 @@ pub(super) fn cancel(world: &mut World, id: &str) {
         .db_mut(machine)
         .tokens
         .retain(|_, token| token.operation != id);
+    let event = Lifecycle {
+        action: "operation-cancelled",
+        source: format!("/1.0/operations/{id}"),
+        ..Lifecycle::default()
+    };
+    world.emit(machine, event);
     ended(world, id);
 }
 
@@ -230,14 +253,18 @@ fn ended(world: &mut World, id: &str) {
     });
 }
 
-/// The answer to a wait.
-pub(super) fn wait_result(world: &World, id: &str) -> Answer {
+/// The answer to a wait. One that sees the operation fail is answered with the failure's own
+/// status; one that comes later gets the failed operation.
+pub(super) fn wait_result(world: &World, id: &str, early: bool) -> Answer {
     let row = world
         .operations
         .get(id)
         .ok_or_else(|| Refusal::not_found("Operation not found"))?;
     if row.code < 200 {
         return Err(Refusal::failed("context deadline exceeded"));
+    }
+    if row.code == 400 && !early {
+        return Err(Refusal::new(row.err_code, row.err.clone()));
     }
     Ok(Reply::value(render_row(world, id, row)))
 }

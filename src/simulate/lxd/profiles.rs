@@ -6,8 +6,7 @@ use super::updates::{described, updated};
 use super::{Call, encode};
 use crate::services::lxd::Method;
 use crate::simulate::contents::{Used, with_project};
-use crate::simulate::database::{Map, ProfileRow};
-use crate::simulate::events::Lifecycle;
+use crate::simulate::database::{Map, ProfileRow, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -30,7 +29,9 @@ impl Call<'_> {
             (Method::Get, []) => Ok(self.list_profiles(&project)),
             (Method::Post, []) => self.create_profile(&project),
             (Method::Get, [name]) => {
-                let row = self.profile_row(&project, name)?;
+                let row = self
+                    .profile_row(&project, name)
+                    .map_err(|e| e.during("Fetch profile"))?;
                 Ok(Reply::object(
                     self.profile_object(&project, name, row),
                     &writable(row),
@@ -87,14 +88,19 @@ impl Call<'_> {
             config: updated(&Map::new(), body.config, false),
             devices: trimmed(body.devices.unwrap_or_default()),
         };
-        self.check_profile(project, &row)?;
+        // Here every invalid content is a 400, in a PUT it is not.
+        self.check_profile(project, &row)
+            .map_err(|e| Refusal::bad(e.message))?;
         self.set_profile(project, &name, Some(row));
         self.tell_profile("profile-created", project, &name);
         Ok(Reply::created())
     }
 
     fn write_profile(&mut self, project: &str, name: &str, merge: bool) -> Answer {
-        let old = self.profile_row(project, name)?.clone();
+        let old = self
+            .profile_row(project, name)
+            .map_err(|e| e.during(&format!("Failed to retrieve profile {name:?}")))?
+            .clone();
         self.check_etag(&writable(&old))?;
         let body: ProfileBody = self.body()?;
         let mut devices = if merge {
@@ -109,6 +115,7 @@ impl Call<'_> {
             devices: trimmed(devices),
         };
         self.check_profile(project, &row)?;
+        self.keeps_roots(project, name, &old, &row)?;
         self.set_profile(project, name, Some(row));
         self.tell_profile("profile-updated", project, name);
         Ok(Reply::empty())
@@ -116,7 +123,9 @@ impl Call<'_> {
 
     fn rename_profile(&mut self, project: &str, name: &str) -> Answer {
         if name == "default" {
-            return Err(Refusal::new(403, "The 'default' profile cannot be renamed"));
+            return Err(Refusal::forbidden(
+                "The \"default\" profile cannot be renamed",
+            ));
         }
         let row = self.profile_row(project, name)?.clone();
         let body: ProfileBody = self.body()?;
@@ -135,12 +144,14 @@ impl Call<'_> {
 
     fn delete_profile(&mut self, project: &str, name: &str) -> Answer {
         if name == "default" {
-            return Err(Refusal::new(403, "The 'default' profile cannot be deleted"));
+            return Err(Refusal::forbidden(
+                "The \"default\" profile cannot be deleted",
+            ));
         }
         self.profile_row(project, name)?;
         let used = Used::Profile(project.to_owned(), name.to_owned());
         if self.db().contents.in_use(&used) {
-            return Err(Refusal::bad("Profile is currently in use"));
+            return Err(Refusal::failed("Profile is currently in use"));
         }
         self.set_profile(project, name, None);
         self.tell_profile("profile-deleted", project, name);
@@ -164,69 +175,97 @@ impl Call<'_> {
         }
     }
 
-    /// Checks what LXD checks of a profile: keys, device types, and that pools and networks exist.
-    fn check_profile(&self, project: &str, row: &ProfileRow) -> Result<(), Refusal> {
-        for (key, value) in &row.config {
-            if let Some(error) = keys::instance_key_error(key, value) {
-                return Err(Refusal::bad(error));
-            }
-        }
-        let db = self.db();
-        let networks = db.project_of(project, "features.networks");
-        for (name, device) in &row.devices {
-            let invalid = |why: &str| {
-                Err(Refusal::failed(format!(
-                    "Device validation failed for {name:?}: {why}"
-                )))
-            };
-            match device.get("type").map(String::as_str) {
-                None => return invalid("Missing device type in config"),
-                Some("nic") => match device.get("network") {
-                    Some(network) if db.network(networks, network).is_none() => {
-                        return invalid(&format!(
-                            "Error loading network config for {network:?}: Network not found"
-                        ));
-                    }
-                    None if !device.contains_key("nictype") => {
-                        return invalid("Missing required \"nictype\" or \"network\" property");
-                    }
-                    _ => {}
-                },
-                Some("disk") => match device.get("pool") {
-                    Some(pool) if !db.pools.contains_key(pool) => {
-                        return invalid(&format!(
-                            "Failed to get storage pool {pool:?}: Storage pool not found"
-                        ));
-                    }
-                    None if device.get("path").map(String::as_str) == Some("/")
-                        && !device.contains_key("source") =>
-                    {
-                        return invalid("Root disk entry must have a \"pool\" property set");
-                    }
-                    _ => {}
-                },
-                Some(
-                    "none" | "unix-char" | "unix-block" | "unix-hotplug" | "usb" | "gpu"
-                    | "infiniband" | "proxy" | "tpm" | "pci",
-                ) => {}
-                Some(other) => return invalid(&format!("Unsupported device type {other:?}")),
-            }
+    /// Instances must keep a root disk.
+    fn keeps_roots(
+        &self,
+        project: &str,
+        name: &str,
+        old: &ProfileRow,
+        new: &ProfileRow,
+    ) -> Result<(), Refusal> {
+        let used = Used::Profile(project.to_owned(), name.to_owned());
+        if has_root(old) && !has_root(new) && self.db().contents.in_use(&used) {
+            return Err(Refusal::failed(
+                "At least one instance relies on this profile's root disk device",
+            ));
         }
         Ok(())
     }
 
-    fn tell_profile(&mut self, action: &str, project: &str, name: &str) {
-        let at = self.at;
-        self.world.emit(
-            at,
-            Lifecycle {
-                action,
-                source: profile_url(project, name),
-                project,
-                ..Lifecycle::default()
-            },
-        );
+    /// Checks what LXD checks of a profile: keys, device types, options, and that networks exist.
+    /// Pools and the parents of nics are not looked for.
+    fn check_profile(&self, project: &str, row: &ProfileRow) -> Result<(), Refusal> {
+        for (key, value) in &row.config {
+            if let Some(error) = keys::instance_key_error(key, value) {
+                return Err(Refusal::failed(error));
+            }
+        }
+        let mut roots = row
+            .devices
+            .iter()
+            .filter(|(_, device)| is_root(device))
+            .map(|(name, _)| name);
+        for (name, device) in &row.devices {
+            self.check_device(project, name, device)
+                .map_err(|e| e.during(&format!("Device validation failed for {name:?}")))?;
+        }
+        if let (Some(_), Some(second)) = (roots.next(), roots.next()) {
+            return Err(Refusal::failed(format!(
+                "Device validation failed for {second:?}: More than one disk device uses the same \
+                 path \"/\""
+            )));
+        }
+        Ok(())
     }
+
+    fn check_device(&self, project: &str, name: &str, device: &Map) -> Result<(), Refusal> {
+        let loading = format!("Failed loading device {name:?}");
+        let Some(kind) = device.get("type") else {
+            return Err(Refusal::failed("Missing device type in config"));
+        };
+        let Some(options) = keys::device_options(kind) else {
+            return Err(Refusal::failed("Unsupported device type").during(&loading));
+        };
+        if let (true, Some(network)) = (kind == "nic", device.get("network")) {
+            let db = self.db();
+            let project_of = db.project_of(project, "features.networks");
+            match db.network(project_of, network) {
+                None => {
+                    return Err(Refusal::not_found("Network not found")
+                        .during(&format!(
+                            "Failed to load network {network:?} for project {project_of:?}"
+                        ))
+                        .during(&loading));
+                }
+                Some(row) if row.state != State::Created => {
+                    return Err(Refusal::failed("Specified network is not fully created"));
+                }
+                Some(_) => {}
+            }
+        } else if kind == "nic" && !device.contains_key("nictype") {
+            let missing = "Missing required \"nictype\" or \"network\" property";
+            return Err(Refusal::failed(missing).during(&loading));
+        }
+        let known = |key: &&String| {
+            *key == "type" || key.starts_with("user.") || options.contains(&key.as_str())
+        };
+        match device.keys().find(|key| !options.is_empty() && !known(key)) {
+            Some(option) => Err(Refusal::failed(format!("Invalid device option {option:?}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn tell_profile(&mut self, action: &str, project: &str, name: &str) {
+        self.tell(action, profile_url(project, name), project);
+    }
+}
+
+fn is_root(device: &Map) -> bool {
+    device.get("type").is_some_and(|t| t == "disk") && device.get("path").is_some_and(|p| p == "/")
+}
+
+fn has_root(row: &ProfileRow) -> bool {
+    row.devices.values().any(is_root)
 }
 
 fn profile_url(project: &str, name: &str) -> String {

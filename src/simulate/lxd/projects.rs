@@ -7,7 +7,6 @@ use super::{Call, encode};
 use crate::services::lxd::Method;
 use crate::simulate::contents::{Used, with_project};
 use crate::simulate::database::{Map, ProfileRow, ProjectRow};
-use crate::simulate::events::Lifecycle;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,10 +19,9 @@ struct ProjectPost {
 }
 
 /// Features that a new project has unless it is told otherwise.
-const FEATURES: [&str; 4] = [
+const FEATURES: [&str; 3] = [
     "features.images",
     "features.profiles",
-    "features.storage.buckets",
     "features.storage.volumes",
 ];
 
@@ -62,7 +60,7 @@ impl Call<'_> {
         self.db()
             .projects
             .get(name)
-            .ok_or_else(|| Refusal::not_found("Project not found"))
+            .ok_or_else(|| Refusal::not_found(format!("Fetch project {name:?}: Project not found")))
     }
 
     fn project_object(&self, name: &str, row: &ProjectRow) -> Value {
@@ -87,7 +85,8 @@ impl Call<'_> {
         check_config(&config)?;
         if self.db().projects.contains_key(&name) {
             return Err(Refusal::conflict(format!(
-                "Error inserting \"{name}\" into database: Project already exists"
+                "Failed creating project {name:?}: Failed adding database record: This \
+                 \"projects\" entry already exists"
             )));
         }
         let own_profiles = keys::is_true(&config["features.profiles"]);
@@ -109,15 +108,15 @@ impl Call<'_> {
         let row = self.project_row(name)?.clone();
         self.check_etag(&writable(&row))?;
         let body: ConfigBody = self.body()?;
-        let config = updated(&row.config, body.config, merge);
+        // A fault of LXD 5.0: a PATCH keeps no more of the configuration than a PUT.
+        let config = updated(&Map::new(), body.config, false);
         check_config(&config)?;
-        let feature = |config: &Map, key: &str| config.get(key).is_some_and(|v| keys::is_true(v));
-        let changed = |key: &str| feature(&config, key) != feature(&row.config, key);
-        let features = config
-            .keys()
-            .chain(row.config.keys())
-            .filter(|k| k.starts_with("features."));
-        if features.clone().any(|key| changed(key)) {
+        let changed = |key: &str| config.get(key) != row.config.get(key);
+        let features = || {
+            let all = config.keys().chain(row.config.keys());
+            all.filter(|key| key.starts_with("features."))
+        };
+        if features().any(|key| changed(key)) {
             if name == "default" {
                 return Err(Refusal::bad(
                     "You can't change the features of the default project",
@@ -130,10 +129,15 @@ impl Call<'_> {
             }
         }
         if changed("features.profiles") {
-            if feature(&config, "features.profiles") {
+            if config
+                .get("features.profiles")
+                .is_some_and(|v| keys::is_true(v))
+            {
                 self.add_default_profile(name);
-            } else {
-                self.drop_default_profile(name);
+            } else if !self.drop_default_profile(name) {
+                return Err(Refusal::not_found(
+                    "Delete project default profile: Profile not found",
+                ));
             }
         }
         let description = described(&row.description, body.description, merge);
@@ -151,10 +155,12 @@ impl Call<'_> {
     fn delete_project(&mut self, name: &str) -> Answer {
         self.project_row(name)?;
         if name == "default" {
-            return Err(Refusal::new(403, "The 'default' project cannot be deleted"));
+            return Err(Refusal::forbidden(
+                "The 'default' project cannot be deleted",
+            ));
         }
         if !self.is_empty_project(name) {
-            return Err(Refusal::bad("Only empty projects can be removed"));
+            return Err(Refusal::failed("Only empty projects can be removed"));
         }
         self.drop_default_profile(name);
         let db = self.db_mut();
@@ -190,30 +196,24 @@ impl Call<'_> {
             .insert("default".into(), row);
     }
 
-    fn drop_default_profile(&mut self, project: &str) {
+    /// Whether there was one.
+    fn drop_default_profile(&mut self, project: &str) -> bool {
         let db = self.db_mut();
         let network_project = db.project_of(project, "features.networks").to_owned();
         let row = db
             .profiles
             .get_mut(project)
             .and_then(|p| p.remove("default"));
-        if let Some(row) = row {
-            db.contents
-                .index_profile(project, &network_project, "default", &row, false);
-        }
+        let Some(row) = row else {
+            return false;
+        };
+        db.contents
+            .index_profile(project, &network_project, "default", &row, false);
+        true
     }
 
     fn tell_project(&mut self, action: &str, name: &str) {
-        let at = self.at;
-        self.world.emit(
-            at,
-            Lifecycle {
-                action,
-                source: project_url(name),
-                project: name,
-                ..Lifecycle::default()
-            },
-        );
+        self.tell(action, project_url(name), name);
     }
 }
 
@@ -229,15 +229,22 @@ fn check_name(name: &str) -> Result<(), Refusal> {
     if name.is_empty() {
         return Err(Refusal::bad("No name provided"));
     }
-    if let Some(bad) = ["/", " ", "_", "'", "\""]
-        .into_iter()
-        .find(|c| name.contains(c))
-    {
+    let holds = [
+        ("/", "slashes"),
+        (" ", "spaces"),
+        ("_", "underscores"),
+        ("'", "quotes"),
+        ("\"", "quotes"),
+    ];
+    if let Some((_, what)) = holds.into_iter().find(|(c, _)| name.contains(c)) {
         return Err(Refusal::bad(format!(
-            "Project names may not contain {bad:?}"
+            "Project names may not contain {what}"
         )));
     }
-    if ["*", ".", ".."].contains(&name) {
+    if name == "*" {
+        return Err(Refusal::bad("Reserved project name"));
+    }
+    if [".", ".."].contains(&name) {
         return Err(Refusal::bad(format!("Invalid project name {name:?}")));
     }
     Ok(())

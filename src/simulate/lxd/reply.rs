@@ -32,6 +32,8 @@ pub(in crate::simulate) enum Reply {
         /// How long to wait at most.
         timeout: Option<Duration>,
     },
+    /// It is done, but the connection breaks without an answer.
+    Broken,
 }
 
 impl Reply {
@@ -53,7 +55,7 @@ impl Reply {
     pub fn object(metadata: Value, writable: &Value) -> Reply {
         Reply::Sync {
             metadata,
-            etag: Some(etag(writable)),
+            etag: Some(format!("\"{}\"", etag(writable))),
             created: false,
         }
     }
@@ -61,17 +63,17 @@ impl Reply {
     /// An object was made.
     pub fn created() -> Reply {
         Reply::Sync {
-            metadata: json!({}),
+            metadata: Value::Null,
             etag: None,
             created: true,
         }
     }
 }
 
-/// A request that was refused.
+/// A request that was refused, or an operation that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::simulate) struct Refusal {
-    /// The status.
+    /// The status. LXD's are arbitrary; the texts are what counts.
     pub code: u16,
     /// Why.
     pub message: String,
@@ -89,6 +91,11 @@ impl Refusal {
     /// 400.
     pub fn bad(message: impl Into<String>) -> Refusal {
         Refusal::new(400, message)
+    }
+
+    /// 403.
+    pub fn forbidden(message: impl Into<String>) -> Refusal {
+        Refusal::new(403, message)
     }
 
     /// 404.
@@ -110,12 +117,18 @@ impl Refusal {
     pub fn not_implemented() -> Refusal {
         Refusal::new(501, "not implemented")
     }
+
+    /// The same status, with what was being done in front.
+    pub fn during(mut self, what: &str) -> Refusal {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
 }
 
 /// What comes of a request inside the router.
 pub(in crate::simulate) type Answer = Result<Reply, Refusal>;
 
-/// The ETag of what can be written of an object.
+/// The ETag of what can be written of an object, without its quotes.
 pub(super) fn etag(writable: &Value) -> String {
     Sha256::digest(writable.to_string().as_bytes()).iter().fold(
         String::with_capacity(64),
@@ -151,8 +164,8 @@ pub(super) fn answer(world: &World, reply: Reply) -> Response {
                 "metadata": operations::render(world, &id),
             }),
         },
-        // A wait is answered by `waited`.
-        Reply::Wait { .. } => refusal(&Refusal::failed("the wait was not over")),
+        // These two are answered before they come here.
+        Reply::Wait { .. } | Reply::Broken => refusal(&Refusal::failed("no answer")),
     }
 }
 
@@ -162,8 +175,8 @@ pub(super) fn refusal(refused: &Refusal) -> Response {
         status: refused.code,
         etag: None,
         body: json!({
-            "type": "error", "status": "", "status_code": 0, "operation": "",
-            "error_code": refused.code, "error": refused.message, "metadata": null,
+            "type": "error", "error_code": refused.code, "error": refused.message,
+            "metadata": null,
         }),
     }
 }

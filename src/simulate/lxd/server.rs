@@ -6,9 +6,11 @@ use super::reply::{Answer, Refusal, Reply};
 use crate::services::lxd::Method;
 use crate::simulate::database::Map;
 use crate::simulate::events::Lifecycle;
+use crate::simulate::machine::Machine;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use tokio::time::Instant;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -27,6 +29,14 @@ impl Call<'_> {
         }
     }
 
+    /// `/internal/ready`: `/1.0` answers before it.
+    pub(super) fn ready(&self) -> Answer {
+        if Instant::now() < self.world.machines[self.at].lxd.ready_at {
+            return Err(Refusal::new(503, "LXD daemon not ready yet"));
+        }
+        Ok(Reply::empty())
+    }
+
     fn get_server(&mut self) -> Answer {
         let at = match self.query("target") {
             Some(_) => self
@@ -37,6 +47,11 @@ impl Call<'_> {
         let config = shown_config(&self.server_config(at));
         let machine = &self.world.machines[at];
         let db = self.world.db(at);
+        let listens: Vec<String> = config["core.https_address"]
+            .as_str()
+            .map(|_| format!("{}:8443", machine.config.address))
+            .into_iter()
+            .collect();
         let extensions: Vec<&str> = keys::EXTENSIONS
             .iter()
             .copied()
@@ -57,7 +72,7 @@ impl Call<'_> {
             "auth_methods": ["tls"],
             "public": false,
             "environment": {
-                "addresses": [format!("{}:8443", machine.config.address)],
+                "addresses": listens,
                 "architectures": ["x86_64", "i686"],
                 "certificate": db.certificate.pem,
                 "certificate_fingerprint": db.certificate.fingerprint,
@@ -73,7 +88,7 @@ impl Call<'_> {
                 "server": "lxd",
                 "server_clustered": machine.lxd.clustered(),
                 "server_event_mode": "full-mesh",
-                "server_name": if machine.lxd.clustered() { &machine.lxd.member } else { &machine.config.name },
+                "server_name": server_name(machine),
                 "server_pid": server_pid(at, machine.lxd.starts),
                 "server_version": machine.config.lxd_version,
                 "storage": "",
@@ -98,7 +113,12 @@ impl Call<'_> {
         let old = self.server_config(at);
         self.check_etag(&shown_config(&old))?;
         let body: ServerPut = self.body()?;
-        let mut new = if merge { old.clone() } else { Map::new() };
+        // A PUT resets what it leaves out, but for the keys of users.
+        let mut new: Map = old
+            .iter()
+            .filter(|(key, _)| merge || key.starts_with("user."))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
         for (key, value) in body.config.unwrap_or_default() {
             let value = match value {
                 Value::String(text) => text,
@@ -106,10 +126,8 @@ impl Call<'_> {
                 other => other.to_string(),
             };
             // What is shown instead of a secret says that it shall stay.
-            if key == "core.trust_password" && value == "true" {
-                if let Some(secret) = old.get(&key) {
-                    new.insert(key, secret.clone());
-                }
+            if key == SECRET && value == "true" {
+                new.extend(old.get(&key).map(|secret| (key, secret.clone())));
                 continue;
             }
             if let Some(error) = keys::server_key_error(&key, &value) {
@@ -118,18 +136,22 @@ impl Call<'_> {
             new.insert(key, value);
         }
         new.retain(|_, value| !value.is_empty());
-        let address = "cluster.https_address";
-        if self.world.machines[at].lxd.clustered() && new.get(address) != old.get(address) {
+        let clustered = self.world.machines[at].lxd.clustered();
+        let differs = |key: &str| new.get(key) != old.get(key);
+        if clustered && differs("cluster.https_address") {
             return Err(Refusal::failed(
                 "Changing cluster.https_address is currently not supported",
             ));
         }
-        if new != old {
-            let (own, global): (Map, Map) = new
-                .into_iter()
-                .partition(|(key, _)| keys::SERVER_MEMBER.contains(&key.as_str()));
-            self.world.db_mut(at).config = global;
-            self.world.machines[at].lxd.config = own;
+        // A fault of LXD 5.0: a standalone server stores this one and drops the connection.
+        let breaks = !clustered && differs("cluster.offline_threshold");
+        let (own, global): (Map, Map) = new
+            .into_iter()
+            .partition(|(key, _)| keys::SERVER_MEMBER.contains(&key.as_str()));
+        self.world.db_mut(at).config = global;
+        self.world.machines[at].lxd.config = own;
+        if breaks {
+            return Ok(Reply::Broken);
         }
         self.world.emit(
             at,
@@ -143,12 +165,25 @@ impl Call<'_> {
     }
 }
 
+/// The key that is shown as `true`, whatever its value.
+const SECRET: &str = "core.trust_password";
+
+/// What a server says its name is.
+fn server_name(machine: &Machine) -> &str {
+    let lxd = &machine.lxd;
+    match &lxd.shown_name {
+        Some(name) => name,
+        None if lxd.clustered() => &lxd.member,
+        None => &machine.config.name,
+    }
+}
+
 /// The configuration as it is shown: secrets are not.
 fn shown_config(config: &Map) -> Value {
     let shown: BTreeMap<&String, Value> = config
         .iter()
         .map(|(key, value)| {
-            let value = if key == "core.trust_password" {
+            let value = if key == SECRET {
                 Value::Bool(true)
             } else {
                 Value::from(value.as_str())
