@@ -83,6 +83,7 @@ async fn bootstrap_at(lxd: &Lxd, request: &BootstrapLxd) -> Result<(), HostError
     hold(lxd, &server, &wanted)
         .await
         .map_err(|e| failed(format!("cannot set the addresses: {e}")))?;
+    tracing::info!(name = request.name, address, "forming the cluster");
     let Err(error) = lxd.bootstrap(&request.name).await else {
         ready(lxd, READY).await?;
         return Ok(());
@@ -147,7 +148,18 @@ async fn join_at(lxd: &Lxd, request: &JoinLxd) -> Result<(), HostError> {
         token: request.token.clone(),
         member_config: request.member_config.clone(),
     };
+    tracing::info!(
+        name = join.name,
+        through = join.cluster_address,
+        "joining the cluster"
+    );
+    let began = Instant::now();
     let outcome = lxd.join(&join).await;
+    let took = began.elapsed().as_secs_f32();
+    match &outcome {
+        Ok(()) => tracing::info!(took, "the service says it joined"),
+        Err(error) => tracing::warn!(took, %error, "the service did not say that it joined"),
+    }
     let end = Instant::now() + if unknown(&outcome) { OUTCOME } else { READY };
     loop {
         let now = ready(lxd, end.saturating_duration_since(Instant::now())).await;
