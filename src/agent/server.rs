@@ -142,7 +142,8 @@ impl PeerServer {
         let stream = match tokio::time::timeout(HANDSHAKE, accepting).await {
             Ok(Ok(stream)) => stream,
             Ok(Err((error, tcp))) => {
-                self.refused.note(from.ip(), &error.to_string());
+                let reason = tls::refusal(&error).unwrap_or_else(|| error.to_string());
+                self.refused.note(from.ip(), &reason);
                 linger(tcp).await;
                 return None;
             }
@@ -296,6 +297,7 @@ impl Refused {
     const MOST: u64 = 10;
 
     fn note(&self, from: IpAddr, reason: &str) {
+        let from = from.to_canonical();
         let minute = self.began.elapsed().as_secs() / 60;
         let counted = self
             .window

@@ -3,14 +3,14 @@
 
 use super::identity::Identity;
 use super::pins::{Fingerprint, Pins};
-use super::tls::{self, NotThePeer};
+use super::tls;
 use super::{EPOCH_HEADER, MEMBER_HEADER, VERSION, VERSION_HEADER};
 use crate::services::host::{HostError, HostTarget};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{BoxStream, StreamExt};
 use reqwest::Method;
+use rustls::AlertDescription;
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError};
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt;
@@ -329,16 +329,13 @@ impl PeerClient {
     /// The failure as one of trust, if it is one.
     fn distrust(&self, target: &HostTarget, error: &(dyn StdError + 'static)) -> Option<HostError> {
         let identity = &self.shared.identity;
-        let reason = match tls_error(error)? {
-            rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
-                match other.0.downcast_ref::<NotThePeer>() {
-                    Some(not) => not.to_string(),
-                    None => other.0.to_string(),
-                }
-            }
-            rustls::Error::InvalidCertificate(other) => {
-                format!("its certificate does not hold: {other}")
-            }
+        if let Some(reason) = tls::refusal(error) {
+            return Some(HostError::NotTrusted {
+                name: target.name.clone(),
+                reason,
+            });
+        }
+        let reason = match tls::tls_error(error)? {
             rustls::Error::AlertReceived(
                 AlertDescription::AccessDenied
                 | AlertDescription::CertificateUnknown
@@ -376,29 +373,16 @@ fn unreachable(target: &HostTarget, port: u16, error: &reqwest::Error) -> HostEr
     }
 }
 
-/// The TLS error somewhere among the causes; an I/O error hides its cause in itself.
-fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<rustls::Error>() {
-            return Some(found);
-        }
-        next = match error
-            .downcast_ref::<std::io::Error>()
-            .and_then(|e| e.get_ref())
-        {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
-}
-
 /// The last cause: the others only say that a request was sent.
 fn innermost(error: &(dyn StdError + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;
+    }
+    let io = error.downcast_ref::<std::io::Error>();
+    if io.is_some_and(|e| e.kind() == std::io::ErrorKind::UnexpectedEof) {
+        // The agent ended, or was ended, in the midst of the answer.
+        return "the connection broke".to_owned();
     }
     error.to_string()
 }

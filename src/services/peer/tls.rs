@@ -94,6 +94,31 @@ pub enum NotThePeer {
     },
 }
 
+/// The TLS error somewhere among the causes; an I/O error hides its cause in itself.
+pub fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<Error>() {
+            return Some(found);
+        }
+        let io = error.downcast_ref::<std::io::Error>();
+        next = match io.and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+/// Why a peer's certificate was refused, in the words of the check that refused it.
+pub fn refusal(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    match tls_error(error)? {
+        Error::InvalidCertificate(CertificateError::Other(other)) => Some(other.0.to_string()),
+        Error::InvalidCertificate(other) => Some(format!("its certificate does not hold: {other}")),
+        _ => None,
+    }
+}
+
 /// The configuration to serve other agents with. `pins` is asked in every handshake.
 ///
 /// # Errors

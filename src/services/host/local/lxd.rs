@@ -1,5 +1,6 @@
 //! The instance service of this machine: whether it answers, and what it holds.
 
+use super::lxd_form;
 use crate::services::host::types::{Leftovers, LxdReport, LxdState};
 use crate::services::lxd::types::Server;
 use crate::services::lxd::{Lxd, LxdError};
@@ -64,6 +65,8 @@ pub(super) async fn state(lxd: &Lxd) -> Result<LxdState, LxdError> {
     } else {
         leftovers(lxd).await?
     };
+    // Of a join that an earlier run of this agent began; while it runs, the caller knows by itself.
+    let joining = !server.environment.server_clustered && lxd_form::forming(lxd).await?;
     let config = server.config_text();
     let key = |name: &str| config.get(name).cloned().unwrap_or_default();
     let environment = &server.environment;
@@ -78,7 +81,7 @@ pub(super) async fn state(lxd: &Lxd) -> Result<LxdState, LxdError> {
             String::new()
         },
         certificate_fingerprint: environment.certificate_fingerprint.clone(),
-        joining: false, // the caller knows
+        joining,
         cluster_address: key("cluster.https_address"),
         https_address: key("core.https_address"),
         started: started(&server),

@@ -71,6 +71,7 @@ fn guard(reason: impl Into<String>) -> HostError {
 }
 
 async fn bootstrap_at(lxd: &Lxd, request: &BootstrapLxd) -> Result<(), HostError> {
+    settled(lxd).await?;
     let server = ready(lxd, READY).await?;
     let address = SocketAddr::new(request.address, PORT).to_string();
     if server.environment.server_clustered {
@@ -127,6 +128,8 @@ async fn join_at(lxd: &Lxd, request: &JoinLxd) -> Result<(), HostError> {
             token.server_name, request.name
         )));
     }
+    // An earlier call's join may still be running: this agent may have been restarted meanwhile.
+    settled(lxd).await?;
     let server = ready(lxd, READY).await?;
     if server.environment.server_clustered {
         return finish(lxd, &server, &request.name, &fingerprint).await;
@@ -217,9 +220,42 @@ async fn finish(
             environment.server_name
         )));
     }
+    settled(lxd).await?;
     hold(lxd, server, &[("core.https_address", everywhere())])
         .await
         .map_err(|e| failed(format!("joined, but cannot set core.https_address: {e}")))
+}
+
+/// Waits until the join is over. The service calls itself clustered while it is still at it, and
+/// a write in the midst of it hangs, and holds the join up, for most of a minute.
+async fn settled(lxd: &Lxd) -> Result<(), HostError> {
+    let end = Instant::now() + OUTCOME;
+    loop {
+        match forming(lxd).await {
+            Ok(false) => return Ok(()),
+            Ok(true) if Instant::now() >= end => {
+                return Err(failed(format!(
+                    "the join is not over after {} s",
+                    OUTCOME.as_secs()
+                )));
+            }
+            Err(error) if Instant::now() >= end => {
+                return Err(failed(format!(
+                    "cannot see whether the join is over: {error}"
+                )));
+            }
+            Ok(true) | Err(_) => sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Whether the service is forming or joining a cluster now.
+pub(super) async fn forming(lxd: &Lxd) -> Result<bool, LxdError> {
+    let operations = lxd.operations().await?;
+    Ok(operations.iter().any(|operation| {
+        let lives = operation.class == "task" && operation.status_code < 200;
+        lives && operation.resources.get("cluster").is_some()
+    }))
 }
 
 /// Writes the keys that differ.

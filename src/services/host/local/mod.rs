@@ -158,7 +158,7 @@ impl LocalHost {
             interfaces::report(&self.roots),
         );
         if let LxdReport::Running(state) = &mut lxd {
-            state.joining = before || self.joining.load(Ordering::SeqCst);
+            state.joining |= before || self.joining.load(Ordering::SeqCst);
         }
         Ok(HostReport {
             name: self.name.clone(),

@@ -27,6 +27,8 @@ struct Service {
     config: BTreeMap<String, Value>,
     pools: Vec<&'static str>,
     joining: Joining,
+    /// How often the join is still shown as running after the service calls itself clustered.
+    busy: usize,
     /// Requests that change something, such as `PUT /1.0/cluster`.
     writes: Vec<String>,
 }
@@ -108,6 +110,19 @@ impl Transport for Fake {
                     if failed { 400 } else { 200 },
                     if failed { "no luck" } else { "" },
                 ))
+            }
+            (Method::Get, "/1.0/operations") => {
+                if service.busy == 0 {
+                    return sync(json!({}));
+                }
+                if service.clustered_as.is_none() {
+                    return sync(json!({"success": []}));
+                }
+                assert!(service.config.is_empty(), "written before the join is over");
+                service.busy -= 1;
+                sync(json!({"running": [{
+                    "id": "op", "class": "task", "status_code": 103, "resources": {"cluster": null},
+                }], "cancelled": null}))
             }
             (Method::Get, "/1.0/storage-pools") => sync(
                 service
@@ -217,22 +232,45 @@ async fn bootstrap_leaves_another_cluster_alone() {
     assert_eq!(case.writes(), Vec::<String>::new());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_join_works_and_is_done_once() {
     for joining in [Joining::Works, Joining::BreaksAndWorks] {
         let (request, fingerprint, _member) = join_request().await;
         let case = Case::new(Service {
             cluster_fingerprint: fingerprint,
             joining,
+            busy: 5,
             ..Service::default()
         });
         join_at(&case.lxd, &request).await.unwrap();
         let writes = ["PUT /1.0/cluster", "PATCH /1.0"];
         assert_eq!(case.writes(), writes, "{joining:?}");
+        assert_eq!(
+            case.fake.0.lock().unwrap().busy,
+            0,
+            "the join is waited for"
+        );
         assert!(case.config("core.https_address").ends_with(":8443"));
         join_at(&case.lxd, &request).await.unwrap();
         assert_eq!(case.writes(), writes, "done already is done");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_that_runs_already_is_waited_for() {
+    let (request, fingerprint, _member) = join_request().await;
+    let case = Case::new(Service {
+        clustered_as: Some("m".to_owned()),
+        cluster_fingerprint: fingerprint,
+        busy: 3,
+        ..Service::default()
+    });
+    join_at(&case.lxd, &request).await.unwrap();
+    assert_eq!(
+        case.writes(),
+        ["PATCH /1.0"],
+        "it is not begun a second time"
+    );
 }
 
 #[tokio::test]
