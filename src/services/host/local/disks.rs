@@ -4,6 +4,7 @@
 //! only those that a link in `/dev/disk/by-id` names, which nobody makes by accident. Device
 //! mapper, RAID, compressed memory and network devices are not disks: what is below them is.
 
+use super::disk_links::Links;
 use super::disk_use::InUse;
 use super::root_disk::list;
 use super::{DeviceNumber, Roots, signatures, wipefs};
@@ -246,72 +247,6 @@ pub(super) fn read_marks(node: &Path, size: Option<u64>) -> std::io::Result<Vec<
         None => (&file).seek(SeekFrom::End(0))?,
     };
     signatures::read(&file, size)
-}
-
-/// `/dev/disk/by-*`, by the device the links lead to.
-struct Links {
-    by_device: BTreeMap<DeviceNumber, Vec<PathBuf>>,
-    by_id: PathBuf,
-    by_path: PathBuf,
-}
-
-impl Links {
-    fn read(roots: &Roots) -> Links {
-        let mut by_device: BTreeMap<DeviceNumber, Vec<PathBuf>> = BTreeMap::new();
-        for dir in list(&roots.links) {
-            for link in list(&dir) {
-                if let Some(device) = DeviceNumber::of_node(&link) {
-                    by_device.entry(device).or_default().push(link);
-                }
-            }
-        }
-        Links {
-            by_device,
-            by_id: roots.links.join("by-id"),
-            by_path: roots.links.join("by-path"),
-        }
-    }
-
-    fn of(&self, device: DeviceNumber) -> &[PathBuf] {
-        self.by_device.get(&device).map_or(&[], Vec::as_slice)
-    }
-
-    fn is_by_id(&self, link: &Path) -> bool {
-        link.starts_with(&self.by_id)
-    }
-
-    /// The stable path and all other paths.
-    fn choose(&self, device: DeviceNumber, node: &Path) -> (PathBuf, Vec<PathBuf>) {
-        let mut all = self.of(device).to_vec();
-        all.push(node.to_owned());
-        let chosen = (0..all.len())
-            .min_by_key(|n| (self.rank(&all[*n]), all[*n].clone()))
-            .unwrap_or(0);
-        let path = all.remove(chosen);
-        all.sort();
-        (path, all)
-    }
-
-    /// The lower the better: names made of the model and serial number first, then those made of
-    /// world-wide numbers; what is named after its content (LVM, RAID) goes with the content.
-    fn rank(&self, link: &Path) -> u8 {
-        let name = link.file_name().map(|n| n.to_string_lossy().into_owned());
-        let name = name.unwrap_or_default();
-        if self.is_by_id(link) {
-            match name.split('-').next().unwrap_or("") {
-                "lvm" | "md" | "dm" => 5,
-                "wwn" => 1,
-                _ if name.starts_with("nvme-eui.") || name.starts_with("nvme-nvme.") => 1,
-                _ => 0,
-            }
-        } else if link.starts_with(&self.by_path) {
-            2
-        } else if link.parent().and_then(Path::parent) != self.by_id.parent() {
-            3 // the node itself
-        } else {
-            4
-        }
-    }
 }
 
 /// udev's properties of a device; none where udev does not run.

@@ -1,5 +1,6 @@
 //! The machine this program runs on: its disks, its interfaces, its instance service.
 
+mod disk_links;
 mod disk_use;
 mod disks;
 mod interfaces;
