@@ -35,6 +35,10 @@ pub struct Verdict {
     pub accepted: bool,
     /// The accepted revision.
     pub revision: String,
+    /// In how many milliseconds the directory is to be read again although nothing changed,
+    /// because something that is missing counts as absent then.
+    #[serde(default)]
+    pub recheck_in: Option<u64>,
 }
 
 /// How soon a reading that could not be handed over is tried again.
@@ -144,21 +148,7 @@ async fn publish(office: &Office) -> Option<Duration> {
     let reading = office.reading()?;
     let previous = office.published();
     let verdict = match office.duty() {
-        Duty::Leading(controller) => {
-            let verdict = take(&controller, previous.as_deref(), &reading, false).await;
-            match verdict {
-                Ok(verdict) => {
-                    let recheck = controller.recheck_at().map(|at| {
-                        Duration::try_from(at.duration_since(jiff::Timestamp::now()))
-                            .unwrap_or_default()
-                            + Duration::from_millis(100)
-                    });
-                    settle(office, &reading, &verdict);
-                    return recheck;
-                }
-                Err(message) => Err(message),
-            }
-        }
+        Duty::Leading(controller) => take(&controller, previous.as_deref(), &reading, false).await,
         Duty::Following(leader) => {
             let body = Publish {
                 previous,
@@ -189,7 +179,7 @@ async fn publish(office: &Office) -> Option<Duration> {
     match verdict {
         Ok(verdict) => {
             settle(office, &reading, &verdict);
-            None
+            verdict.recheck_in.map(Duration::from_millis)
         }
         Err(message) => {
             tracing::warn!(%message, "the reading of the directory was not taken");
@@ -231,17 +221,15 @@ pub async fn take(
     let first = accepted.is_empty();
     let follows = previous == Some(accepted.as_str()) || reading.revision == accepted;
     if !(force || first || follows) {
-        return Ok(Verdict {
-            accepted: false,
-            revision: accepted,
-        });
+        return Ok(Verdict { accepted: false, revision: accepted, recheck_in: None });
     }
-    controller
-        .submit(reading)
-        .await
-        .map_err(|e| e.to_string())?;
+    controller.submit(reading).await.map_err(|e| e.to_string())?;
     Ok(Verdict {
         accepted: true,
         revision: reading.revision.clone(),
+        recheck_in: controller.recheck_in().map(|wait| {
+            // A moment later rather than a moment too early.
+            u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(200)
+        }),
     })
 }

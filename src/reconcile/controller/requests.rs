@@ -297,9 +297,11 @@ impl Controller {
         inner.accept(next).await
     }
 
-    /// When the directory must be read again although nothing changed.
-    pub fn recheck_at(&self) -> Option<Timestamp> {
-        self.inner.state().memory.accepted.recheck_at()
+    /// How long until the directory must be read again although nothing changed, because what is
+    /// missing counts as absent then.
+    pub fn recheck_in(&self) -> Option<Duration> {
+        let at = self.inner.state().memory.accepted.recheck_at()?;
+        Some(self.inner.clock.until(at))
     }
 
     /// Applies resources to the source `applied`.

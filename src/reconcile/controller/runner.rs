@@ -35,6 +35,7 @@ pub(super) async fn run(
                 }
             }
             Some(done) = running.join_next_with_id(), if !running.is_empty() => {
+                let panicked = done.is_err();
                 let (id, outcome) = match done {
                     Ok(done) => done,
                     Err(error) => {
@@ -44,6 +45,9 @@ pub(super) async fn run(
                     }
                 };
                 let Some(object) = objects.remove(&id) else { continue };
+                if panicked {
+                    inner.state().in_flight.give_back(&object);
+                }
                 let action = match outcome {
                     Outcome::Done(action) => {
                         backs.reset(&object);
