@@ -221,15 +221,24 @@ pub async fn take(
     let first = accepted.is_empty();
     let follows = previous == Some(accepted.as_str()) || reading.revision == accepted;
     if !(force || first || follows) {
-        return Ok(Verdict { accepted: false, revision: accepted, recheck_in: None });
+        return Ok(Verdict {
+            accepted: false,
+            revision: accepted,
+            recheck_in: None,
+        });
     }
-    controller.submit(reading).await.map_err(|e| e.to_string())?;
+    controller
+        .submit(reading)
+        .await
+        .map_err(|e| e.to_string())?;
     Ok(Verdict {
         accepted: true,
         revision: reading.revision.clone(),
         recheck_in: controller.recheck_in().map(|wait| {
             // A moment later rather than a moment too early.
-            u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(200)
+            u64::try_from(wait.as_millis())
+                .unwrap_or(u64::MAX)
+                .saturating_add(200)
         }),
     })
 }

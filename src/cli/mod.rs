@@ -7,6 +7,7 @@ pub mod agent;
 pub mod explain;
 pub mod sandbox;
 pub mod schema;
+pub mod simulate;
 pub mod validate;
 
 use clap::{Parser, Subcommand};
@@ -45,6 +46,8 @@ enum Command {
     Agent(agent::Args),
     /// Throwaway hosts on this machine that run the real services
     Sandbox(sandbox::Args),
+    /// Run the controller on a simulated cloud, without root
+    Simulate(simulate::Args),
     /// Check files without a cloud: every error with its line
     Validate(validate::Args),
     /// Print the JSON Schema of a kind, or of all
@@ -59,6 +62,7 @@ pub fn run() -> ExitCode {
     let exit = match args.command {
         Command::Agent(args) => agent::run(args),
         Command::Sandbox(args) => sandbox::run(args),
+        Command::Simulate(args) => simulate::run(args),
         Command::Validate(args) => validate::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Explain(args) => explain::run(args),

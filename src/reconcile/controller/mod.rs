@@ -98,6 +98,8 @@ struct Inner {
     wakes: mpsc::UnboundedSender<(ObjectRef, Duration)>,
     looks: mpsc::UnboundedSender<Duration>,
     flushes: tokio::sync::Notify,
+    /// Asks for the machines' heartbeat at once.
+    beats: tokio::sync::Notify,
     flushed: watch::Sender<keeper::Flushed>,
     changed: watch::Sender<u64>,
     synced: watch::Sender<bool>,
@@ -191,6 +193,7 @@ impl Controller {
             wakes,
             looks,
             flushes: tokio::sync::Notify::new(),
+            beats: tokio::sync::Notify::new(),
             flushed: watch::Sender::default(),
             changed: watch::Sender::new(0),
             synced: watch::Sender::new(false),

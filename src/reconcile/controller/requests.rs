@@ -608,6 +608,7 @@ impl Inner {
             self.wake_waiting(&state, &Topic::Object(object.clone()));
         }
         if changed.iter().any(|o| o.kind == Kind::Member) {
+            self.beats.notify_one();
             // Who is listed decides whether and how the cluster forms, and who gives what to
             // pools and uplinks.
             for object in state.desired.resources.keys() {

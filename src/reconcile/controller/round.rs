@@ -274,7 +274,7 @@ fn settle(object: &ObjectRef, plan: &Plan, inner: &Inner, state: &mut super::Sta
     let Some(found) = plan.record.as_ref().filter(|r| r.exists) else {
         return;
     };
-    if plan.verb != Verb::Unchanged {
+    if !plan.settled() {
         return;
     }
     let before = state.memory.inventory.get(object);

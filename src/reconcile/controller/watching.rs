@@ -435,6 +435,7 @@ pub(super) async fn machines(inner: Arc<Inner>) {
         tokio::select! {
             () = inner.cancel.cancelled() => return,
             _ = tick.tick() => {}
+            () = inner.beats.notified() => {}
         }
         let targets = inner.targets();
         // A machine that answers slowly does not hold up the others' next heartbeat for longer
