@@ -86,7 +86,9 @@ impl Described<'_> {
             let changes = status.changes.iter();
             section(
                 "Changes",
-                changes.map(|c| format!("  {}\n", change(c, paint))).collect(),
+                changes
+                    .map(|c| format!("  {}\n", change(c, paint)))
+                    .collect(),
             );
             let waiting = status.waiting_on.iter();
             section(
@@ -103,7 +105,10 @@ impl Described<'_> {
         if self.events.is_empty() {
             section("Events", "  none\n".to_owned());
         } else {
-            section("Events", events::text(&self.events, now, paint, false, "  "));
+            section(
+                "Events",
+                events::text(&self.events, now, paint, false, "  "),
+            );
         }
         Ok(text)
     }

@@ -78,10 +78,10 @@ pub async fn run(args: Args, client: &Client) -> Result<Exit, CommandError> {
         return Ok(Exit::Done);
     }
     let rows = rows(&selection, &resources, &status);
-    if let Selection::Objects(objects) = &selection {
-        if let Some(missing) = objects.iter().find(|o| !rows.contains_key(*o)) {
-            return Err(CommandError::NotFound(missing.clone()));
-        }
+    if let Selection::Objects(objects) = &selection
+        && let Some(missing) = objects.iter().find(|o| !rows.contains_key(*o))
+    {
+        return Err(CommandError::NotFound(missing.clone()));
     }
     let view = View {
         output: args.output,
@@ -193,7 +193,14 @@ impl View {
     fn table<'a>(&self, rows: impl Iterator<Item = (&'a ObjectRef, &'a Row)>) -> Table {
         let wide = self.output == Output::Wide;
         let mut table = match wide {
-            true => table(["NAME", "STATUS", "AGE", "GENERATION", "WRITTEN IN", "MESSAGE"]),
+            true => table([
+                "NAME",
+                "STATUS",
+                "AGE",
+                "GENERATION",
+                "WRITTEN IN",
+                "MESSAGE",
+            ]),
             false => table(["NAME", "STATUS", "AGE", "MESSAGE"]),
         };
         for (object, row) in rows {

@@ -12,10 +12,7 @@ use std::path::PathBuf;
 /// # Errors
 /// A document is broken (all errors were shown then), there is none, or the agent did not say
 /// what is accepted.
-pub async fn resources(
-    client: &Client,
-    paths: &[PathBuf],
-) -> Result<Vec<Resource>, CommandError> {
+pub async fn resources(client: &Client, paths: &[PathBuf]) -> Result<Vec<Resource>, CommandError> {
     let draft = files::draft(paths, &mut std::io::stdin().lock());
     let others = match client.resources().await {
         Ok(others) => others,

@@ -145,10 +145,7 @@ pub fn run() -> ExitCode {
 }
 
 /// Runs a command that asks the agent, and tells why it ended if it could not do it.
-fn ask(
-    socket: &Path,
-    work: impl AsyncFnOnce(&Client) -> Result<Exit, CommandError>,
-) -> Exit {
+fn ask(socket: &Path, work: impl AsyncFnOnce(&Client) -> Result<Exit, CommandError>) -> Exit {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

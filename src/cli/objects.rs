@@ -47,12 +47,9 @@ impl Selection {
     pub fn parse(words: &[String]) -> Result<Selection, CommandError> {
         match words {
             [] => Ok(Selection::All),
-            [kind] if !kind.contains('/') => kind
-                .parse()
-                .map(Selection::Kind)
-                .map_err(|e: crate::resources::object::UnknownKind| {
-                    CommandError::Usage(e.to_string())
-                }),
+            [kind] if !kind.contains('/') => kind.parse().map(Selection::Kind).map_err(
+                |e: crate::resources::object::UnknownKind| CommandError::Usage(e.to_string()),
+            ),
             words => Ok(Selection::Objects(parse(words)?)),
         }
     }

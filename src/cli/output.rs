@@ -136,7 +136,7 @@ pub fn span(seconds: u64) -> String {
     let (minutes, hours) = (seconds / 60, seconds / 3600);
     match seconds {
         0..120 => format!("{seconds}s"),
-        120..600 if seconds % 60 != 0 => format!("{minutes}m{}s", seconds % 60),
+        120..600 if !seconds.is_multiple_of(60) => format!("{minutes}m{}s", seconds % 60),
         120..10_800 => format!("{minutes}m"),
         10_800..172_800 => format!("{hours}h"),
         _ => format!("{}d", hours / 24),
@@ -241,7 +241,11 @@ mod tests {
         assert_eq!(shown, expected);
         let now = Timestamp::from_second(100).expect("in range");
         let later = Timestamp::from_second(200).expect("in range");
-        assert_eq!(age(now, later), "0s", "a clock that is ahead shows no nonsense");
+        assert_eq!(
+            age(now, later),
+            "0s",
+            "a clock that is ahead shows no nonsense"
+        );
     }
 
     #[test]

@@ -84,8 +84,7 @@ impl Progress {
             let fresh = self.said.get(&one.name) != sentence;
             // What is refused is told below, once.
             let is_refusal = one.refused.iter().any(|r| r.message == one.message);
-            if let (true, None, false, Some(sentence)) =
-                (fresh, &self.screen, is_refusal, sentence)
+            if let (true, None, false, Some(sentence)) = (fresh, &self.screen, is_refusal, sentence)
             {
                 news.push(match one.name.as_str() {
                     "" => one.message.clone(),
@@ -94,7 +93,10 @@ impl Progress {
             }
             for refused in &one.refused {
                 let (message, command) = refusal(refused);
-                if !self.refused.insert(format!("{}: {}", one.name, refused.message)) {
+                if !self
+                    .refused
+                    .insert(format!("{}: {}", one.name, refused.message))
+                {
                     continue;
                 }
                 let label = self.paint.red("refused:");
@@ -132,8 +134,10 @@ impl Screen {
 
     fn show(&mut self, not_ready: &[Unready], expected: usize) {
         let ready = expected.saturating_sub(not_ready.len());
-        self.head.set_length(u64::try_from(expected).unwrap_or(u64::MAX));
-        self.head.set_position(u64::try_from(ready).unwrap_or(u64::MAX));
+        self.head
+            .set_length(u64::try_from(expected).unwrap_or(u64::MAX));
+        self.head
+            .set_position(u64::try_from(ready).unwrap_or(u64::MAX));
         let mut sentences: Vec<String> = not_ready
             .iter()
             .take(MOST)
@@ -194,7 +198,10 @@ mod tests {
         let first = [one("member/b", "join b"), one("member/c", "join c")];
         assert_eq!(
             progress.news(&first),
-            ["member/b: Reconciling: join b", "member/c: Reconciling: join c"]
+            [
+                "member/b: Reconciling: join b",
+                "member/c: Reconciling: join c"
+            ]
         );
         assert!(progress.news(&first).is_empty());
         let next = [one("member/c", "c is joining")];

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// How long one question to the agent waits for a change.
-const ROUND: Duration = Duration::from_secs(20);
+const ROUND: Duration = Duration::from_secs(10);
 
 /// The pause when the agent answers at once with nothing new, or not at all.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -58,7 +58,10 @@ pub fn unready(status: &AgentStatus, wanted: &Wanted) -> (Vec<Unready>, usize) {
             Wanted::All => 1,
             Wanted::Objects(objects) => objects.len(),
         };
-        (vec![Unready::new(String::new(), "Unknown", message)], expected)
+        (
+            vec![Unready::new(String::new(), "Unknown", message)],
+            expected,
+        )
     };
     let report = match &status.report {
         Some(report) if !status.cached => report,
@@ -92,6 +95,10 @@ pub fn unready(status: &AgentStatus, wanted: &Wanted) -> (Vec<Unready>, usize) {
                 }
                 for broken in &state.broken {
                     let what = broken.reference.as_ref().map_or(broken.file.clone(), name);
+                    // Its object says it already, or does as soon as it is planned again.
+                    if left.iter().any(|one| one.name == what) {
+                        continue;
+                    }
                     let first = broken.diagnostics.first();
                     let message = first.map_or_else(String::new, ToString::to_string);
                     left.push(Unready::new(what, "Broken", message));
@@ -215,11 +222,9 @@ fn late(not_ready: &[Unready], expected: usize, elapsed: Duration) -> String {
             commands.push_str(&format!("to allow it once: {command}\n"));
         }
     }
-    format!(
-        "error: after {} not ready are {} of {}:\n{}{commands}",
-        super::output::span(elapsed.as_secs()),
-        not_ready.len(),
-        count(expected, "resource"),
-        lines(&rows, "  ")
-    )
+    let (number, elapsed) = (not_ready.len(), super::output::span(elapsed.as_secs()));
+    let are = if number == 1 { "is" } else { "are" };
+    let of = count(expected, "resource");
+    let rows = lines(&rows, "  ");
+    format!("error: after {elapsed}, {number} of {of} {are} not ready:\n{rows}{commands}")
 }

@@ -33,7 +33,9 @@ pub async fn run(args: Args, client: &Client) -> Result<Exit, CommandError> {
     };
     client.reconcile(&ask).await?;
     if let Some(member) = &ask.accept_from {
-        print(&format!("the directory of {member} is what is wanted now\n"));
+        print(&format!(
+            "the directory of {member} is what is wanted now\n"
+        ));
     }
     if ask.objects.is_empty() {
         print("everything was looked at again\n");

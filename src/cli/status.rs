@@ -94,10 +94,10 @@ fn head(status: &AgentStatus, now: Timestamp, paint: Paint) -> String {
     for (source, state) in report.into_iter().flat_map(|r| &r.sources) {
         rows.push(("Source", self::source(*source, state, status, paint)));
     }
-    if report.is_none() {
-        if let Some(path) = &status.directory.path {
-            rows.push(("Source", format!("directory {path}")));
-        }
+    if report.is_none()
+        && let Some(path) = &status.directory.path
+    {
+        rows.push(("Source", format!("directory {path}")));
     }
     let mut text = String::new();
     for (title, line) in rows {
@@ -152,13 +152,13 @@ fn source(name: SourceName, state: &SourceReport, status: &AgentStatus, paint: P
     }
     if let Some(reason) = &state.unreadable {
         line.push_str(&format!(
-            "\n              {} {reason}; what was accepted before stays",
+            "\n             {} {reason}; what was accepted before stays",
             paint.red("unreadable:")
         ));
     }
     for object in &state.absent {
         line.push_str(&format!(
-            "\n              {} {} is missing and will count as gone",
+            "\n             {} {} is missing and will count as gone",
             paint.yellow("note:"),
             self::name(object)
         ));
@@ -168,7 +168,7 @@ fn source(name: SourceName, state: &SourceReport, status: &AgentStatus, paint: P
         let short: String = revision.chars().take(SHORT).collect();
         if directory.behind {
             line.push_str(&format!(
-                "\n              {} it has revision {short} on {}, which is not the accepted one; \
+                "\n             {} it has revision {short} on {}, which is not the accepted one; \
                  to take it: microcloud reconcile --accept-from {}",
                 paint.yellow("behind:"),
                 status.member,
@@ -176,7 +176,7 @@ fn source(name: SourceName, state: &SourceReport, status: &AgentStatus, paint: P
             ));
         }
         if let Some(message) = &directory.message {
-            line.push_str(&format!("\n              {message}"));
+            line.push_str(&format!("\n             {message}"));
         }
     }
     line
@@ -192,7 +192,9 @@ fn broken(report: &StatusReport, paint: Paint) -> String {
             let kept = report.objects.iter().any(|o| o.object == *object);
             if kept {
                 let object = name(object);
-                text.push_str(&format!("    {object} stays as its last good version says\n"));
+                text.push_str(&format!(
+                    "    {object} stays as its last good version says\n"
+                ));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::error::CommandError;
-use super::output::{name, print, span};
+use super::output::{name, print};
 use super::{Exit, objects};
 use crate::agent::api;
 use crate::resources::ObjectRef;
@@ -61,7 +61,7 @@ pub async fn suspend(args: SuspendArgs, client: &Client) -> Result<Exit, Command
     client.suspend(&ask).await?;
     print(&format!(
         "{who} suspended for {}; `{ended_by}` ends it earlier\n",
-        span(seconds)
+        humantime::format_duration(Duration::from_secs(seconds))
     ));
     Ok(Exit::Done)
 }

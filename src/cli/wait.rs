@@ -1,10 +1,10 @@
 //! `microcloud wait`: waits until objects are ready.
 
+use super::Exit;
 use super::client::Client;
 use super::error::CommandError;
 use super::objects::Selection;
 use super::ready::{self, Wanted};
-use super::Exit;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -47,7 +47,13 @@ pub async fn run(args: Args, client: &Client) -> Result<Exit, CommandError> {
         .map(|r| r.reference())
         .collect();
     let status = client.status(0, Duration::ZERO).await?;
-    known.extend(status.report.into_iter().flat_map(|r| r.objects).map(|o| o.object));
+    known.extend(
+        status
+            .report
+            .into_iter()
+            .flat_map(|r| r.objects)
+            .map(|o| o.object),
+    );
     let objects: Vec<_> = match selection {
         Selection::Objects(objects) => {
             if let Some(missing) = objects.iter().find(|o| !known.contains(*o)) {
