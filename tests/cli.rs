@@ -581,9 +581,8 @@ async fn watching_prints_what_changes() {
     let mut next = api("status");
     next["report"]["version"] = json!(42);
     next["report"]["objects"][8]["conditions"][0]["status"] = json!(true);
-    next["report"]["objects"][8]["conditions"]
-        .as_array_mut()
-        .map(|c| c.truncate(1));
+    let conditions = next["report"]["objects"][8]["conditions"].as_array_mut();
+    conditions.expect("conditions").truncate(1);
     agent.answers("status", next);
     // The agent is of another version after that, which ends the watching.
     agent.answers("status", json!({}));
