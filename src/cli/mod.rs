@@ -33,7 +33,6 @@ use crate::agent::config::SOCKET;
 use clap::{CommandFactory, Parser, Subcommand};
 use client::Client;
 use error::CommandError;
-use output::print;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -157,4 +156,9 @@ fn ask(socket: &Path, work: impl AsyncFnOnce(&Client) -> Result<Exit, CommandErr
         output::tell(&format!("{label} {line}\n"));
         error.exit()
     })
+}
+
+/// Prints to the standard output. A reader that went away (`| head`) is no error.
+fn print(text: &str) {
+    output::print(text);
 }
