@@ -4,7 +4,7 @@ use super::client::{Lxd, Write};
 use super::deadlines;
 use super::envelope::{self, Answer};
 use super::error::LxdError;
-use super::path::path;
+use super::path::{internal, path};
 use super::requests::{JoinRequest, JoinToken};
 use super::transport::Method;
 use super::types::{Cluster, Group, Member, MemberPut, Server, Versioned};
@@ -65,11 +65,12 @@ impl Lxd {
         .await
     }
 
-    /// Makes this server stand alone again, with a new certificate; its daemon restarts. What it
-    /// held of the cluster is gone from its database.
+    /// Makes this server stand alone again, with its own name and certificate; its daemon
+    /// restarts. What it held of the cluster is gone from its database.
     ///
     /// This is also the way out of a join that failed half way: then `environment.server_clustered`
-    /// is true and [`Lxd::cluster`] says `enabled: false`, and every join is refused.
+    /// is true and [`Lxd::cluster`] says `enabled: false`, and every join is refused. Before the
+    /// next join a member must [`Lxd::forget_raft_node`].
     ///
     /// # Errors
     /// There are other members, or the request was refused.
@@ -80,6 +81,22 @@ impl Lxd {
                 .deadline(deadlines::MEMBERSHIP),
         )
         .await
+    }
+
+    /// Strikes the database node at `address` (`host:port`) that belongs to no member; asked on a
+    /// member's unix socket. Nothing there is fine too.
+    ///
+    /// A join that fails half way leaves such a node behind. As long as it is there, the next join
+    /// from that address does not end, and the joiner answers nothing any more.
+    ///
+    /// # Errors
+    /// The request was refused.
+    pub async fn forget_raft_node(&self, address: &str) -> Result<(), LxdError> {
+        let path = internal(&["cluster", "raft-node", address]);
+        match self.write(Write::new(Method::Delete, path)).await {
+            Err(LxdError::Refused { message, .. }) if message.contains("No raft node") => Ok(()),
+            other => other,
+        }
     }
 
     /// Makes a token with which one machine can join under this name. An older token for the

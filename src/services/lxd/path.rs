@@ -4,7 +4,16 @@ use std::fmt::Write as _;
 
 /// `/1.0/` and the segments, each percent-encoded.
 pub(crate) fn path(segments: &[&str]) -> String {
-    let mut path = String::from("/1.0");
+    below("/1.0", segments)
+}
+
+/// `/internal/` and the segments: what only a machine's own socket serves.
+pub(crate) fn internal(segments: &[&str]) -> String {
+    below("/internal", segments)
+}
+
+fn below(root: &str, segments: &[&str]) -> String {
+    let mut path = root.to_owned();
     for segment in segments {
         path.push('/');
         encode(segment, &mut path);

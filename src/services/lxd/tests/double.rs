@@ -82,7 +82,7 @@ pub fn started(id: &str) -> Value {
     json!({"type": "async", "status": "Operation created", "status_code": 100,
            "operation": format!("/1.0/operations/{id}"),
            "metadata": {"id": id, "class": "task", "status": "Running", "status_code": 103,
-                        "resources": null, "metadata": null, "err": ""}})
+                        "resources": {"cluster": null}, "metadata": null, "err": ""}})
 }
 
 pub fn broken() -> TransportError {

@@ -109,3 +109,35 @@ async fn what_the_service_computes_is_not_sent() {
         [r#"POST /1.0/profiles {"config":{},"description":"","devices":{},"name":"a"}"#]
     );
 }
+
+/// LXD's own `PATCH` of the server erases a member's addresses when it is refused.
+#[tokio::test]
+async fn keys_are_merged_into_the_server_by_writing_the_whole() {
+    let (double, lxd) = Double::new();
+    let server = json!({"config": {"core.https_address": "[::]:8443", "core.trust_password": true,
+                                   "user.a": "1"}});
+    double.sync(server.clone());
+    double.answer(412, super::double::error(412, "ETag doesn't match"));
+    double.sync(server);
+    double.sync(json!({}));
+    let config = [("user.a", ""), ("user.b", "2")];
+    let config = config.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    lxd.patch_server(&config, Some("m1")).await.expect("merged");
+    let whole = r#"{"config":{"core.https_address":"[::]:8443","core.trust_password":true,"user.a":"","user.b":"2"}}"#;
+    let put = format!("PUT /1.0?target=m1 If-Match e1 {whole}");
+    let get = "GET /1.0?target=m1".to_owned();
+    assert_eq!(double.asked(), [get.clone(), put.clone(), get, put]);
+}
+
+#[tokio::test]
+async fn a_password_that_reads_as_true_is_not_made_true() {
+    let (double, lxd) = Double::new();
+    double.sync(json!({}));
+    let config = [("core.trust_password", "true"), ("user.a", "true")];
+    let config = config.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    lxd.put_server(&config, None, None).await.expect("written");
+    assert_eq!(
+        double.asked(),
+        [r#"PUT /1.0 {"config":{"core.trust_password":true,"user.a":"true"}}"#]
+    );
+}

@@ -69,7 +69,7 @@ impl Transport for Fake {
                     "certificate_fingerprint": service.cluster_fingerprint,
                 },
             })),
-            (Method::Patch, "/1.0") => {
+            (Method::Put, "/1.0") => {
                 for (key, value) in body["config"].as_object().unwrap() {
                     service.config.insert(key.clone(), value.clone());
                 }
@@ -215,7 +215,7 @@ async fn bootstrap_sets_the_addresses_once() {
     bootstrap_at(&case.lxd, &bootstrap_request()).await.unwrap();
     assert_eq!(case.config("cluster.https_address"), "[fd00::1]:8443");
     assert!(case.config("core.https_address").ends_with(":8443"));
-    let first = ["PATCH /1.0", "PUT /1.0/cluster"];
+    let first = ["PUT /1.0", "PUT /1.0/cluster"];
     assert_eq!(case.writes(), first);
     bootstrap_at(&case.lxd, &bootstrap_request()).await.unwrap();
     assert_eq!(case.writes(), first, "done already is done");
@@ -243,7 +243,7 @@ async fn a_join_works_and_is_done_once() {
             ..Service::default()
         });
         join_at(&case.lxd, &request).await.unwrap();
-        let writes = ["PUT /1.0/cluster", "PATCH /1.0"];
+        let writes = ["PUT /1.0/cluster", "PUT /1.0"];
         assert_eq!(case.writes(), writes, "{joining:?}");
         assert_eq!(
             case.fake.0.lock().unwrap().busy,
@@ -266,11 +266,7 @@ async fn a_join_that_runs_already_is_waited_for() {
         ..Service::default()
     });
     join_at(&case.lxd, &request).await.unwrap();
-    assert_eq!(
-        case.writes(),
-        ["PATCH /1.0"],
-        "it is not begun a second time"
-    );
+    assert_eq!(case.writes(), ["PUT /1.0"], "it is not begun a second time");
 }
 
 #[tokio::test]
