@@ -75,7 +75,7 @@ pub fn with(name: &str, hosts: u16, test: impl FnOnce(&mut Cloud) -> Outcome) ->
         fingerprints: BTreeMap::new(),
         _alone: alone,
     };
-    let mut work = || {
+    let work = || {
         for host in &options.hosts {
             cloud.provision(host)?;
         }

@@ -20,7 +20,12 @@ const LONGEST_ANSWER: usize = 256 * 1024 * 1024;
 /// just being closed.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// The API of one LXD or Incus over HTTP. Connections are kept and used again.
+/// The API of one LXD or Incus over HTTP. Over TLS, connections are kept and used again.
+///
+/// On a unix socket every request has a connection of its own. LXD 5.0 waits for the first byte of
+/// a connection there before it accepts the next one, so one that is opened and says nothing stops
+/// the whole API; a pool opens such connections, when an old one comes free while a new one is
+/// being made.
 #[derive(Debug)]
 pub struct HttpTransport {
     client: Client,
@@ -41,7 +46,9 @@ impl HttpTransport {
         let endpoint = path.display().to_string();
         let builder = Client::builder().unix_socket(path);
         // rustls must be given a provider even where no TLS is spoken.
-        let builder = builder.tls_backend_preconfigured(tls::none(&endpoint)?);
+        let builder = builder
+            .tls_backend_preconfigured(tls::none(&endpoint)?)
+            .pool_max_idle_per_host(0);
         Self::build(builder, "http://localhost".to_owned(), endpoint)
     }
 

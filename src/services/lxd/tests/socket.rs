@@ -10,6 +10,8 @@ use axum::{Json, Router, routing};
 use futures_util::StreamExt;
 use serde_json::json;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::UnixListener;
 
@@ -96,6 +98,43 @@ async fn a_request_goes_over_the_wire_as_it_is() {
         .await
         .expect("an answer");
     assert_eq!(transport.counters(), (2, 1));
+}
+
+struct Counting(UnixListener, Arc<AtomicUsize>);
+
+impl axum::serve::Listener for Counting {
+    type Io = tokio::net::UnixStream;
+    type Addr = tokio::net::unix::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.accept().await.expect("a connection")
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}
+
+/// A pool opens connections that say nothing, and those stop LXD: see `HttpTransport`.
+#[tokio::test]
+async fn every_request_on_a_socket_has_its_own_connection() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let listener = UnixListener::bind(dir.path().join("s")).expect("a socket");
+    let begun = Arc::new(AtomicUsize::new(0));
+    let counting = Counting(listener, begun.clone());
+    let router = Router::new().fallback(echo);
+    let task = tokio::spawn(async move {
+        axum::serve(counting, router).await.expect("served");
+    });
+    let transport = HttpTransport::unix(dir.path().join("s")).expect("a transport");
+    for _ in 0..5 {
+        let response = transport.send(request(Method::Get, "/1.0")).await;
+        assert_eq!(response.expect("an answer").status, 200);
+    }
+    task.abort();
+    // The sixth is being waited for.
+    assert_eq!(begun.load(Ordering::Relaxed), 6);
 }
 
 #[tokio::test]
