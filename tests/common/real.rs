@@ -291,9 +291,7 @@ impl Cloud {
         thread::scope(|scope| {
             let started: Vec<_> = hosts
                 .iter()
-                .map(|host| {
-                    scope.spawn(move || self.must(host, &words).map_err(|e| e.to_string()))
-                })
+                .map(|host| scope.spawn(move || self.must(host, &words).map_err(|e| e.to_string())))
                 .collect();
             for one in started {
                 one.join().map_err(|_| "starting an agent panicked")??;
@@ -403,7 +401,9 @@ impl Cloud {
         self.wait_status(host, &format!("{name} says {words:?}"), limit, |status| {
             let objects = status.report.iter().flat_map(|r| &r.objects);
             let one = objects.into_iter().find(|o| o.object == wanted);
-            found = one.filter(|o| words.iter().all(|w| sentence(o).contains(w))).cloned();
+            found = one
+                .filter(|o| words.iter().all(|w| sentence(o).contains(w)))
+                .cloned();
             found.as_ref().map(|_| ()).ok_or_else(|| unready(status))
         })?;
         found.ok_or_else(|| "it went".into())
@@ -411,12 +411,16 @@ impl Cloud {
 
     /// The member that controls, as a host knows it.
     pub fn leader(&self, host: &str) -> Outcome<String> {
-        let status = self.wait_status(host, "somebody controls", Duration::from_secs(20), |s| {
-            match (&s.leader, s.cached) {
-                (Some(_), false) => Ok(()),
-                _ => Err(unready(s)),
-            }
-        })?;
+        let status =
+            self.wait_status(
+                host,
+                "somebody controls",
+                Duration::from_secs(20),
+                |s| match (&s.leader, s.cached) {
+                    (Some(_), false) => Ok(()),
+                    _ => Err(unready(s)),
+                },
+            )?;
         status.leader.ok_or_else(|| "nobody controls".into())
     }
 
