@@ -82,19 +82,35 @@ fn no_two_manifests_are_there_for_the_same_error() {
     }
 }
 
+fn assert_fresh(folder: &str, extension: &str, files: Vec<(String, String)>, command: &str) {
+    let folder = root().join(folder);
+    let mut there = names(&folder, extension);
+    for (name, content) in files {
+        let written = std::fs::read_to_string(folder.join(&name)).unwrap_or_default();
+        assert!(
+            written == content,
+            "{name} is stale: run `cargo run -- {command}`"
+        );
+        there.remove(name.trim_end_matches(extension).trim_end_matches('.'));
+    }
+    assert!(there.is_empty(), "files of no kind: {there:?}");
+}
+
 #[test]
 fn the_generated_schemas_are_fresh() {
-    let folder = root().join("manifests/schemas");
-    let mut files = names(&folder, "json");
-    for (name, content) in microcloud::resources::schema::files() {
-        let there = std::fs::read_to_string(folder.join(&name)).unwrap_or_default();
-        assert!(
-            there == content,
-            "{name} is stale: run `cargo run -- schema --write manifests/schemas`"
-        );
-        files.remove(name.trim_end_matches(".json"));
-    }
-    assert!(files.is_empty(), "schemas of no kind: {files:?}");
+    let files = microcloud::resources::schema::files();
+    assert_fresh(
+        "manifests/schemas",
+        "json",
+        files,
+        "schema --write manifests/schemas",
+    );
+}
+
+#[test]
+fn the_generated_pages_are_fresh() {
+    let files = microcloud::resources::manual::files();
+    assert_fresh("docs/kinds", "md", files, "explain --write docs/kinds");
 }
 
 fn manifest(folder: &Path, name: &str, text: &str) -> PathBuf {

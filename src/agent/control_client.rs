@@ -17,7 +17,10 @@ const MOST: usize = 256 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// No agent is running.
-    #[error("no agent answers on {socket}: is `microcloud agent` running?")]
+    #[error(
+        "no agent answers on {socket}: start it with `systemctl start microcloud`, or name another \
+         socket with --socket"
+    )]
     NotRunning {
         /// The socket.
         socket: PathBuf,

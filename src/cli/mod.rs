@@ -4,13 +4,36 @@
 //! 3 the agent or a service could not be reached.
 
 pub mod agent;
+pub mod apply;
+pub mod approve;
+pub mod client;
+pub mod completion;
+pub mod delete;
+pub mod describe;
+pub mod diff;
+pub mod error;
+pub mod events;
 pub mod explain;
+pub mod get;
+pub mod inputs;
+pub mod objects;
+pub mod output;
+pub mod progress;
+pub mod ready;
+pub mod reconcile;
 pub mod sandbox;
 pub mod schema;
 pub mod simulate;
+pub mod status;
+pub mod suspend;
 pub mod validate;
+pub mod wait;
 
-use clap::{Parser, Subcommand};
+use crate::agent::config::SOCKET;
+use clap::{CommandFactory, Parser, Subcommand};
+use client::Client;
+use error::CommandError;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// How a command ended; the number is the exit code of the process.
@@ -36,12 +59,45 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, Parser)]
 #[command(name = "microcloud", version, disable_help_subcommand = true)]
 struct Args {
+    /// The socket of the agent on this machine [default: /run/microcloud/control.socket]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "MICROCLOUD_SOCKET",
+        hide_env_values = true
+    )]
+    socket: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Apply resources from files, folders or the standard input
+    Apply(apply::Args),
+    /// Take resources back that were applied
+    Delete(delete::Args),
+    /// Show what would be done: 0 nothing, 1 something
+    Diff(diff::Args),
+    /// List resources and how it stands with them
+    Get(get::Args),
+    /// Tell everything about an object
+    Describe(describe::Args),
+    /// Show everything at once: 0 as wanted, 1 not
+    Status(status::Args),
+    /// Wait until objects are ready
+    Wait(wait::Args),
+    /// Show what happened
+    Events(events::Args),
+    /// Look at everything now instead of waiting for a change
+    Reconcile(reconcile::Args),
+    /// Hands off, for a time
+    Suspend(suspend::SuspendArgs),
+    /// End a suspension
+    Resume(suspend::ResumeArgs),
+    /// Allow one step that is refused without it
+    Approve(approve::Args),
     /// The daemon of this machine, its key, and whom it trusts first
     Agent(agent::Args),
     /// Throwaway hosts on this machine that run the real services
@@ -54,24 +110,55 @@ enum Command {
     Schema(schema::Args),
     /// Tell what a kind or a field of it means
     Explain(explain::Args),
+    /// Print what a shell needs to complete commands
+    Completion(completion::Args),
 }
 
 /// Reads the command line and runs the command.
 pub fn run() -> ExitCode {
     let args = Args::parse();
+    let given = args.socket.filter(|path| !path.as_os_str().is_empty());
+    let socket = given.as_deref().unwrap_or(Path::new(SOCKET));
     let exit = match args.command {
+        Command::Apply(args) => ask(socket, async |agent| apply::run(args, agent).await),
+        Command::Delete(args) => ask(socket, async |agent| delete::run(args, agent).await),
+        Command::Diff(args) => ask(socket, async |agent| diff::run(args, agent).await),
+        Command::Get(args) => ask(socket, async |agent| get::run(args, agent).await),
+        Command::Describe(args) => ask(socket, async |agent| describe::run(args, agent).await),
+        Command::Status(args) => ask(socket, async |agent| status::run(args, agent).await),
+        Command::Wait(args) => ask(socket, async |agent| wait::run(args, agent).await),
+        Command::Events(args) => ask(socket, async |agent| events::run(args, agent).await),
+        Command::Reconcile(args) => ask(socket, async |agent| reconcile::run(args, agent).await),
+        Command::Suspend(args) => ask(socket, async |agent| suspend::suspend(args, agent).await),
+        Command::Resume(args) => ask(socket, async |agent| suspend::resume(args, agent).await),
+        Command::Approve(args) => ask(socket, async |agent| approve::run(args, agent).await),
         Command::Agent(args) => agent::run(args),
         Command::Sandbox(args) => sandbox::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Validate(args) => validate::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Completion(args) => completion::run(args, Args::command()),
     };
     exit.into()
 }
 
+/// Runs a command that asks the agent, and tells why it ended if it could not do it.
+fn ask(socket: &Path, work: impl AsyncFnOnce(&Client) -> Result<Exit, CommandError>) -> Exit {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CommandError::Start);
+    let ended = runtime.and_then(|runtime| runtime.block_on(work(&Client::new(socket))));
+    ended.unwrap_or_else(|error| {
+        let line = crate::agent::with_causes(&error);
+        let label = output::Paint::of_stderr().red("error:");
+        output::tell(&format!("{label} {line}\n"));
+        error.exit()
+    })
+}
+
 /// Prints to the standard output. A reader that went away (`| head`) is no error.
 fn print(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    output::print(text);
 }

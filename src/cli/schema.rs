@@ -19,23 +19,27 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Exit {
     if let Some(folder) = &args.write {
-        return match write(folder) {
-            Ok(()) => Exit::Done,
-            Err(error) => {
-                eprintln!("error: cannot write into {}: {error}", folder.display());
-                Exit::Invalid
-            }
-        };
+        return write_files(folder, schema::files());
     }
     let schema = args.kind.map_or_else(schema::of_all, schema::of_kind);
     super::print(&format!("{schema:#}\n"));
     Exit::Done
 }
 
-fn write(folder: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    for (name, content) in schema::files() {
-        std::fs::write(folder.join(name), content)?;
+/// Writes generated files into a folder, which is made.
+pub(super) fn write_files(folder: &Path, files: Vec<(String, String)>) -> Exit {
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        for (name, content) in files {
+            std::fs::write(folder.join(name), content)?;
+        }
+        Ok(())
+    };
+    match write() {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            eprintln!("error: cannot write into {}: {error}", folder.display());
+            Exit::Invalid
+        }
     }
-    Ok(())
 }

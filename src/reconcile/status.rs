@@ -84,6 +84,45 @@ impl ObjectStatus {
             .is_some_and(|c| c.status)
     }
 
+    /// The status of an object whose resource is new or changed, until it is planned: it is not
+    /// ready, and its conditions are about the generation before.
+    pub fn not_looked_at(
+        object: &ObjectRef,
+        origin: Option<&Origin>,
+        generation: u64,
+        before: Option<&ObjectStatus>,
+        now: Timestamp,
+    ) -> ObjectStatus {
+        let condition = |kind: ConditionType, status: bool| {
+            let known = before.and_then(|b| b.condition(kind));
+            Condition {
+                kind,
+                status,
+                reason: reasons::PROGRESSING.to_owned(),
+                message: "its resource is new or changed and was not looked at yet".to_owned(),
+                last_transition_time: known
+                    .filter(|c| c.status == status)
+                    .map_or(now, |c| c.last_transition_time),
+                observed_generation: known.map_or(0, |c| c.observed_generation),
+            }
+        };
+        ObjectStatus {
+            object: object.clone(),
+            origin: origin.cloned(),
+            generation,
+            conditions: vec![
+                condition(ConditionType::Ready, false),
+                condition(ConditionType::Reconciling, true),
+            ],
+            verb: Verb::Unchanged,
+            changes: Vec::new(),
+            waiting_on: Vec::new(),
+            refused: Vec::new(),
+            notes: Vec::new(),
+            retry_at: None,
+        }
+    }
+
     /// The word a table shows.
     pub fn word(&self) -> &'static str {
         let has = |kind| self.condition(kind).is_some();

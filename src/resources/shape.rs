@@ -175,7 +175,21 @@ fn shape(schema: &Value, root: &Value) -> Shape {
             .iter()
             .filter_map(|v| Some((v["const"].as_str()?.to_owned(), description(v, root))))
             .collect();
-        let fields = variants.iter().flat_map(|v| fields(v, root)).collect();
+        // The words of a variant are those of its one field.
+        let fields = variants
+            .iter()
+            .flat_map(|variant| {
+                let words = description(variant, root);
+                fields(variant, root)
+                    .into_iter()
+                    .map(move |(name, mut field)| {
+                        if field.description.is_empty() {
+                            field.description.clone_from(&words);
+                        }
+                        (name, field)
+                    })
+            })
+            .collect();
         return Shape::Choice { words, fields };
     }
     if let Some(word) = schema["const"].as_str() {

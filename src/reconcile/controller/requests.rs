@@ -1,6 +1,7 @@
 //! What people and other agents ask a controller for.
 
-use super::{Controller, Counters, Inner};
+use super::round::generation;
+use super::{Controller, Counters, Inner, State};
 use crate::reconcile::clock::after;
 use crate::reconcile::desired::Desired;
 use crate::reconcile::history::{Event, Severity};
@@ -204,7 +205,7 @@ impl Controller {
                 (SourceName::Applied, source(&accepted.applied)),
             ]
             .into(),
-            objects: state.statuses.values().cloned().collect(),
+            objects: objects(&state, inner.clock.now()),
             suspensions: state.memory.suspensions.clone(),
             approvals: state.memory.approvals.clone(),
             counters: state.counters,
@@ -563,6 +564,7 @@ impl Inner {
             let mut state = self.state();
             state.needs = Needs::of(&desired);
             state.desired = desired;
+            not_looked_at(&mut state, &changed, self.clock.now());
         }
         self.look_at_secrets().await;
         self.look_at_parts(&changed);
@@ -621,6 +623,31 @@ impl Inner {
         drop(state);
         self.show();
     }
+}
+
+/// What was found of an object before its resource changed says nothing about the new one.
+fn not_looked_at(state: &mut State, changed: &BTreeSet<ObjectRef>, now: Timestamp) {
+    for object in changed {
+        let resource = state.desired.resources.get(object).cloned();
+        let entry = state.memory.inventory.get(object);
+        if let Some(status) = state.statuses.get_mut(object) {
+            let origin = resource.as_ref().map(|r| &r.origin);
+            let generation = generation(entry, resource.as_deref());
+            *status = ObjectStatus::not_looked_at(object, origin, generation, Some(status), now);
+        }
+    }
+}
+
+/// How it stands with every object, those included that were not planned yet.
+fn objects(state: &State, now: Timestamp) -> Vec<ObjectStatus> {
+    let mut objects = state.statuses.clone();
+    for (object, resource) in &state.desired.resources {
+        objects.entry(object.clone()).or_insert_with(|| {
+            let generation = generation(state.memory.inventory.get(object), Some(resource));
+            ObjectStatus::not_looked_at(object, Some(&resource.origin), generation, None, now)
+        });
+    }
+    objects.into_values().collect()
 }
 
 /// A key nobody can guess, hex.

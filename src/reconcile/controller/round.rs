@@ -248,7 +248,7 @@ fn record(
     inner.show();
 }
 
-fn generation(entry: Option<&Entry>, resource: Option<&Wanted>) -> u64 {
+pub(super) fn generation(entry: Option<&Entry>, resource: Option<&Wanted>) -> u64 {
     match (entry, resource) {
         (Some(entry), Some(resource)) if entry.digest == resource.digest => entry.generation,
         (Some(entry), Some(_)) => entry.generation + 1,

@@ -1,0 +1,230 @@
+//! Waiting until objects are ready, and showing meanwhile what each still waits for.
+
+use super::Exit;
+use super::client::{Client, ClientError};
+use super::error::CommandError;
+use super::output::{Paint, count, lines, name, print, refusal, table, tell};
+use super::progress::Progress;
+use crate::agent::api::AgentStatus;
+use crate::reconcile::plan::Refused;
+use crate::reconcile::status::{ConditionType, ObjectStatus};
+use crate::resources::ObjectRef;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long one question to the agent waits for a change.
+const ROUND: Duration = Duration::from_secs(10);
+
+/// The pause when the agent answers at once with nothing new, or not at all.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What is waited for.
+#[derive(Debug, Clone)]
+pub enum Wanted {
+    /// Everything that there is, and that no document is broken.
+    All,
+    /// These.
+    Objects(Vec<ObjectRef>),
+}
+
+/// Something that is not ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unready {
+    /// Its name as commands print it; empty for the controller itself.
+    pub name: String,
+    /// The word of its state.
+    pub word: &'static str,
+    /// Why.
+    pub message: String,
+    /// What is refused about it.
+    pub refused: Vec<Refused>,
+}
+
+impl Unready {
+    fn new(name: String, word: &'static str, message: impl Into<String>) -> Unready {
+        Unready {
+            name,
+            word,
+            message: message.into(),
+            refused: Vec::new(),
+        }
+    }
+}
+
+/// What is not ready of what is wanted, and how many things are wanted.
+pub fn unready(status: &AgentStatus, wanted: &Wanted) -> (Vec<Unready>, usize) {
+    let nobody = |message: String| {
+        let expected = match wanted {
+            Wanted::All => 1,
+            Wanted::Objects(objects) => objects.len(),
+        };
+        (
+            vec![Unready::new(String::new(), "Unknown", message)],
+            expected,
+        )
+    };
+    let report = match &status.report {
+        Some(report) if !status.cached => report,
+        _ => {
+            let reason = status.reason.as_deref().unwrap_or("no controller answers");
+            return nobody(format!("nobody controls: {reason}"));
+        }
+    };
+    if !report.synced {
+        return nobody("the controller has not looked at everything yet".to_owned());
+    }
+    match wanted {
+        Wanted::Objects(objects) => {
+            let left = objects.iter().filter_map(|object| {
+                match report.objects.iter().find(|o| o.object == *object) {
+                    Some(found) => not_ready(found),
+                    None => Some(Unready::new(
+                        name(object),
+                        "Reconciling",
+                        "it was not looked at yet",
+                    )),
+                }
+            });
+            (left.collect(), objects.len())
+        }
+        Wanted::All => {
+            let mut left: Vec<Unready> = report.objects.iter().filter_map(not_ready).collect();
+            for (source, state) in &report.sources {
+                if let Some(reason) = &state.unreadable {
+                    left.push(Unready::new(source.to_string(), "Unreadable", reason));
+                }
+                for broken in &state.broken {
+                    let what = broken.reference.as_ref().map_or(broken.file.clone(), name);
+                    // Its object says it already, or does as soon as it is planned again.
+                    if left.iter().any(|one| one.name == what) {
+                        continue;
+                    }
+                    let first = broken.diagnostics.first();
+                    let message = first.map_or_else(String::new, ToString::to_string);
+                    left.push(Unready::new(what, "Broken", message));
+                }
+            }
+            if report.objects.is_empty() && left.is_empty() {
+                left.push(Unready::new(
+                    String::new(),
+                    "Unknown",
+                    "there are no resources yet",
+                ));
+            }
+            let expected = report.objects.len().max(left.len());
+            (left, expected)
+        }
+    }
+}
+
+fn not_ready(status: &ObjectStatus) -> Option<Unready> {
+    let ready = status.condition(ConditionType::Ready);
+    let current = ready.is_some_and(|c| c.observed_generation == status.generation);
+    if status.ready() && current {
+        return None;
+    }
+    let word = match status.word() {
+        // What is said of it is about an older version.
+        "Ready" => "Reconciling",
+        word => word,
+    };
+    let message = match ready {
+        Some(condition) if current => condition.message.clone(),
+        _ => "its new version was not looked at yet".to_owned(),
+    };
+    Some(Unready {
+        name: name(&status.object),
+        word,
+        message,
+        refused: status.refused.clone(),
+    })
+}
+
+/// Waits until all that is wanted is ready: 0 then, 1 when the time is over, with what is not
+/// ready and why. What is refused is told at once; it may be approved or mended meanwhile.
+///
+/// # Errors
+/// The agent does not answer: at the beginning, or still when the time is over.
+pub async fn wait(
+    client: &Client,
+    wanted: &Wanted,
+    timeout: Duration,
+) -> Result<Exit, CommandError> {
+    let start = Instant::now();
+    // A time beyond the clock's end is as good as for ever.
+    let end = start.checked_add(timeout);
+    let left = |now: Instant| end.map_or(ROUND, |end| end.saturating_duration_since(now));
+    let mut progress = Progress::start();
+    let mut status = client.status(0, Duration::ZERO).await?;
+    let mut lost: Option<ClientError> = None;
+    loop {
+        let (not_ready, expected) = unready(&status, wanted);
+        progress.show(&not_ready, expected);
+        if not_ready.is_empty() {
+            progress.end();
+            let are = if expected == 1 { "is" } else { "are" };
+            print(&format!("{} {are} ready\n", count(expected, "resource")));
+            return Ok(Exit::Done);
+        }
+        let asked = Instant::now();
+        if left(asked).is_zero() {
+            progress.end();
+            if let Some(error) = lost {
+                return Err(error.into());
+            }
+            tell(&late(&not_ready, expected, start.elapsed()));
+            return Ok(Exit::NotAsWanted);
+        }
+        let before = version(&status);
+        match client.status(before, left(asked).min(ROUND)).await {
+            Ok(next) => {
+                if lost.take().is_some() {
+                    progress.note("the agent answers again");
+                }
+                status = next;
+            }
+            // It may be restarting.
+            Err(error) if error.exit() == Exit::Unreachable => {
+                if lost.is_none() {
+                    let line = crate::agent::with_causes(&error);
+                    progress.note(&format!("{line}; trying again"));
+                }
+                lost = Some(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if (lost.is_some() || version(&status) == before) && asked.elapsed() < PAUSE {
+            sleep(PAUSE.min(left(Instant::now()))).await;
+        }
+    }
+}
+
+fn version(status: &AgentStatus) -> u64 {
+    status.report.as_ref().map_or(0, |r| r.version)
+}
+
+/// What is said when the time is over.
+fn late(not_ready: &[Unready], expected: usize, elapsed: Duration) -> String {
+    let mut rows = table(["NAME", "STATUS", "MESSAGE"]);
+    let paint = Paint::of_stderr();
+    let mut commands = String::new();
+    for one in not_ready {
+        let shown = match one.name.as_str() {
+            "" => "-",
+            name => name,
+        };
+        rows.add_row(vec![
+            shown.into(),
+            paint.word(one.word),
+            one.message.as_str().into(),
+        ]);
+        for command in one.refused.iter().filter_map(|r| refusal(r).1) {
+            commands.push_str(&format!("to allow it once: {command}\n"));
+        }
+    }
+    let (number, elapsed) = (not_ready.len(), super::output::span(elapsed.as_secs()));
+    let are = if number == 1 { "is" } else { "are" };
+    let of = count(expected, "resource");
+    let rows = lines(&rows, "  ");
+    format!("error: after {elapsed}, {number} of {of} {are} not ready:\n{rows}{commands}")
+}
