@@ -91,3 +91,78 @@ fn broken(name: &str, reason: String) -> Draft {
     draft.broken.push(whole_file(name, reason));
     draft
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROFILE: &str = "apiVersion: microcloud.dev/v1\nkind: Profile\nmetadata: {name: NAME}\n";
+
+    fn profile(name: &str) -> String {
+        PROFILE.replace("NAME", name)
+    }
+
+    fn read_text(paths: &[&Path], input: &str) -> Reading {
+        let paths: Vec<PathBuf> = paths.iter().map(|p| (*p).to_owned()).collect();
+        read(&paths, &mut input.as_bytes(), &[])
+    }
+
+    #[test]
+    fn files_folders_and_the_standard_input_are_one_reading() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let folder = root.path().join("folder");
+        std::fs::create_dir(&folder).expect("made");
+        std::fs::write(folder.join("a.yaml"), profile("a")).expect("written");
+        let file = root.path().join("any.name");
+        std::fs::write(&file, profile("b")).expect("written");
+        let reading = read_text(&[&folder, &file, Path::new("-")], &profile("c"));
+        assert_eq!(
+            (reading.source, reading.broken.len()),
+            (SourceName::Applied, 0)
+        );
+        let origins: Vec<(String, String)> = reading
+            .resources
+            .iter()
+            .map(|r| (r.metadata.name.clone(), r.origin.file.clone()))
+            .collect();
+        let expected = [
+            ("a", format!("{}/a.yaml", folder.display())),
+            ("b", file.display().to_string()),
+            ("c", STANDARD_INPUT.to_owned()),
+        ];
+        assert_eq!(
+            origins,
+            expected.map(|(name, file)| (name.to_owned(), file))
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_or_too_large_is_told() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let large = root.path().join("large.yaml");
+        let file = std::fs::File::create(&large).expect("made");
+        file.set_len(LARGEST_FILE + 1).expect("a sparse file");
+        let reading = read_text(&[&root.path().join("gone"), &large], "");
+        let told: Vec<&str> = reading
+            .broken
+            .iter()
+            .flat_map(|b| &b.diagnostics)
+            .map(|d| d.message.as_str())
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "there is no such file or folder",
+                "the file has 10.0 MiB; at most 10 MiB are read: split it"
+            ]
+        );
+        let endless = std::io::repeat(b'#').take(LARGEST_FILE * 3);
+        let paths = [PathBuf::from("-")];
+        let reading = read(&paths, &mut { endless }, &[]);
+        assert!(
+            reading.broken[0].diagnostics[0]
+                .message
+                .contains("at most 10 MiB")
+        );
+    }
+}
