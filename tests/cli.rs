@@ -251,6 +251,11 @@ async fn status_without_a_controller_shows_what_was_known() {
     agent.only_answers("status", status);
     let ran = agent.run("status").await;
     assert_data_eq!(ran.transcript(), file!["cli/status_nothing.txt"]);
+    agent.only_answers("resources", json!([]));
+    let ran = agent.run("get").await;
+    assert_data_eq!(ran.transcript(), file!["cli/get_nothing.txt"]);
+    let ran = agent.run("wait --timeout 1s").await;
+    assert_data_eq!(ran.transcript(), file!["cli/wait_nobody.txt"]);
 }
 
 #[tokio::test]

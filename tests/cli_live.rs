@@ -6,6 +6,10 @@ use microcloud::agent::office::{Duty, Office};
 use microcloud::agent::{self, Config as AgentConfig};
 use microcloud::reconcile::clock::Clock;
 use microcloud::reconcile::controller::{CONCURRENCY, Config, Controller};
+use microcloud::reconcile::status::ConditionType;
+use microcloud::resources::draft::Draft;
+use microcloud::resources::{Kind, ObjectRef, SourceName};
+use microcloud::services::host::Hosts;
 use microcloud::services::lxd::{Lxd, ProfilePut};
 use microcloud::simulate::{SimCloud, SimConfig};
 use std::sync::Arc;
@@ -40,6 +44,18 @@ fn profile(cpu: u32) -> String {
     )
 }
 
+fn controller(cloud: &SimCloud, hosts: Arc<dyn Hosts>) -> Controller {
+    Controller::start(Config {
+        member: MEMBER.to_owned(),
+        epoch: 1,
+        lxd: Lxd::new(cloud.transport(MEMBER)),
+        hosts,
+        clock: Clock::system(),
+        memory: None,
+        concurrency: CONCURRENCY,
+    })
+}
+
 /// A machine with an agent that controls simulated machines.
 struct Live {
     dir: tempfile::TempDir,
@@ -66,15 +82,7 @@ impl Live {
         let cloud = SimCloud::new(SimConfig::of(2));
         let epoch = Arc::new(AtomicU64::new(1));
         let hosts = cloud.hosts(MEMBER, epoch);
-        let controller = Controller::start(Config {
-            member: MEMBER.to_owned(),
-            epoch: 1,
-            lxd: Lxd::new(cloud.transport(MEMBER)),
-            hosts: Arc::clone(&hosts),
-            clock: Clock::system(),
-            memory: None,
-            concurrency: CONCURRENCY,
-        });
+        let controller = controller(&cloud, Arc::clone(&hosts));
         let office = Office::open(
             Arc::clone(&agent.machine),
             agent.client.clone(),
@@ -197,4 +205,48 @@ async fn a_cluster_is_applied_changed_held_and_deleted() {
     assert!(gone.is_ok(), "what was created is deleted");
     let (code, text) = live.run("delete profile/web").await;
     assert_eq!(code, Some(2), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_version_is_not_ready_before_it_was_looked_at() {
+    let cloud = SimCloud::new(SimConfig::of(1));
+    let controller = controller(&cloud, cloud.hosts(MEMBER, Arc::new(AtomicU64::new(1))));
+    let resources = |text: &str| {
+        let files = [("a.yaml", text.as_bytes())];
+        Draft::of_files(SourceName::Applied, files)
+            .check(&[])
+            .resources
+    };
+    let cluster = CLUSTER
+        .split("---\n")
+        .take(2)
+        .collect::<Vec<_>>()
+        .join("---\n");
+    let all = format!("{cluster}---\n{}", profile(2));
+    controller.apply(resources(&all)).await.expect("applied");
+    let web = ObjectRef::new(Kind::Profile, "web");
+    let status = |controller: &Controller| {
+        let objects = controller.status().objects;
+        objects.into_iter().find(|o| o.object == web)
+    };
+    let new = status(&controller).expect("an object that was not planned yet is shown");
+    assert!(!new.ready());
+    let ready = async {
+        while !controller.all_ready() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let ready = tokio::time::timeout(Duration::from_secs(300), ready).await;
+    assert!(ready.is_ok(), "{:?}", controller.status());
+    let before = status(&controller).expect("the profile");
+    assert!(before.ready() && controller.status().all_ready());
+
+    let web_only = Draft::of_files(SourceName::Applied, [("a.yaml", profile(3).as_bytes())])
+        .check(&controller.resources());
+    controller.apply(web_only.resources).await.expect("applied");
+    let after = status(&controller).expect("the profile");
+    assert!(!after.ready() && !controller.status().all_ready());
+    assert!(after.generation > before.generation, "{after:?}");
+    let condition = after.condition(ConditionType::Ready).expect("a condition");
+    assert_eq!(condition.observed_generation, before.generation);
 }

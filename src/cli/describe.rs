@@ -5,7 +5,7 @@ use super::client::Client;
 use super::error::CommandError;
 use super::get::to_yaml;
 use super::output::{Paint, age, change, indented, lines, print, refusal, table};
-use super::status::clock;
+use super::status::{clock, tell_if_old};
 use super::{events, objects};
 use crate::reconcile::history::Event;
 use crate::reconcile::status::{ConditionType, ObjectStatus};
@@ -33,6 +33,7 @@ pub async fn run(args: Args, client: &Client) -> Result<Exit, CommandError> {
     let objects = objects::parse(&args.objects)?;
     let resources = client.resources().await?;
     let status = client.status(0, Duration::ZERO).await?;
+    tell_if_old(&status);
     let events = client.events(0, Duration::ZERO).await?;
     let now = clock(&status, Timestamp::now());
     let known = status.report.map_or_else(Vec::new, |r| r.objects);

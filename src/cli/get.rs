@@ -5,7 +5,7 @@ use super::client::Client;
 use super::error::CommandError;
 use super::objects::Selection;
 use super::output::{Paint, lines, name, print, short_name, table};
-use super::status::{clock, sentence, since};
+use super::status::{clock, sentence, since, tell_if_old};
 use crate::agent::api::AgentStatus;
 use crate::reconcile::status::ObjectStatus;
 use crate::resources::{Kind, ObjectRef, Resource};
@@ -69,6 +69,7 @@ pub async fn run(args: Args, client: &Client) -> Result<Exit, CommandError> {
     let selection = Selection::parse(&args.objects)?;
     let resources = client.resources().await?;
     let status = client.status(0, Duration::ZERO).await?;
+    tell_if_old(&status);
     if documents {
         let documents = found(&selection, &resources, &status)?;
         print(&match args.output {

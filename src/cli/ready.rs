@@ -205,6 +205,13 @@ fn version(status: &AgentStatus) -> u64 {
 
 /// What is said when the time is over.
 fn late(not_ready: &[Unready], expected: usize, elapsed: Duration) -> String {
+    let elapsed = super::output::span(elapsed.as_secs());
+    // Not about any object, but about the controller itself.
+    if let [Unready { name, message, .. }] = not_ready
+        && name.is_empty()
+    {
+        return format!("error: after {elapsed}: {message}\n");
+    }
     let mut rows = table(["NAME", "STATUS", "MESSAGE"]);
     let paint = Paint::of_stderr();
     let mut commands = String::new();
@@ -222,7 +229,7 @@ fn late(not_ready: &[Unready], expected: usize, elapsed: Duration) -> String {
             commands.push_str(&format!("to allow it once: {command}\n"));
         }
     }
-    let (number, elapsed) = (not_ready.len(), super::output::span(elapsed.as_secs()));
+    let number = not_ready.len();
     let are = if number == 1 { "is" } else { "are" };
     let of = count(expected, "resource");
     let rows = lines(&rows, "  ");

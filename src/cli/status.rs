@@ -3,7 +3,7 @@
 use super::Exit;
 use super::client::Client;
 use super::error::CommandError;
-use super::output::{Paint, age, count, indented, lines, name, print, refusal, span, table};
+use super::output::{Paint, age, count, indented, lines, name, print, refusal, span, table, tell};
 use crate::agent::api::{AgentStatus, MachineStatus, Role};
 use crate::reconcile::controller::{SourceReport, StatusReport};
 use crate::reconcile::status::{ConditionType, ObjectStatus};
@@ -51,6 +51,16 @@ pub async fn run(args: Args, client: &Client) -> Result<Exit, CommandError> {
 fn as_wanted(status: &AgentStatus) -> bool {
     let report = status.report.as_ref();
     !status.cached && !status.directory.behind && report.is_some_and(StatusReport::all_ready)
+}
+
+/// Says on the standard error that what follows is not news when nobody controls.
+pub fn tell_if_old(status: &AgentStatus) {
+    if status.cached {
+        let reason = status.reason.as_deref().unwrap_or("no controller answers");
+        tell(&format!(
+            "note: nobody controls, this was known last: {reason}\n"
+        ));
+    }
 }
 
 /// The time that ages are told from: the controller's own clock, or this machine's when its
