@@ -214,6 +214,6 @@ async fn a_pool_that_failed_meanwhile_is_created_by_repeating(cloud: &dyn Cloud)
     .await?;
     let pool = lxd.pool("ct-later", None).await?.value;
     same(pool.status.as_str(), "Created")?;
-    same(&pool.config, &map(&[]))?;
+    same(&pool.config, &map(&[("user.a", "1")]))?;
     sweep(cloud).await
 }
