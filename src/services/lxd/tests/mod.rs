@@ -3,6 +3,7 @@
 mod answers;
 mod double;
 mod operations;
+mod secure;
 mod socket;
 mod stream;
 mod wire;
