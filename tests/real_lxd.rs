@@ -1,6 +1,7 @@
 //! The contract suite against the real LXD, in a sandbox of four hosts. Needs root,
 //! `systemd-nspawn` and, for the first run, the machine's Debian mirror.
 //!
+//! `make prove` runs it, or `cargo test --test real_lxd -- --ignored --nocapture`.
 //! `LXD_CONTRACT=pool` tries only the assertions whose name contains `pool`;
 //! `LXD_CONTRACT_SOCKETS=name=10.0.0.1:8443=/path/unix.socket,…` uses four machines that are
 //! there already (they cannot be killed then, so that stage is left out).
@@ -106,6 +107,7 @@ impl Cloud for Real {
 }
 
 #[tokio::test]
+#[ignore = "four real hosts and two minutes: `make prove`"]
 async fn the_real_lxd_keeps_the_contract() {
     let only = std::env::var("LXD_CONTRACT").unwrap_or_default();
     let real = match std::env::var("LXD_CONTRACT_SOCKETS") {
