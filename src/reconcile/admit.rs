@@ -35,9 +35,11 @@ impl InFlight {
         self.held.is_empty()
     }
 
-    /// Whether a step of another object touches this now.
-    pub fn holds(&self, on: &ClaimOn) -> bool {
-        self.held.iter().any(|(_, claim, _)| claim.on == *on)
+    /// Whether a step changes who is in the cluster now: it looks afterwards, whatever is heard of
+    /// it meanwhile.
+    pub fn changes_membership(&self) -> bool {
+        let alone = |claim: &Claim| claim.exclusive && claim.on == ClaimOn::Membership;
+        self.held.iter().any(|(_, claim, _)| alone(claim))
     }
 
     fn conflict(&self, step: &Step) -> Option<&str> {

@@ -173,6 +173,16 @@ impl Observer {
         )
     }
 
+    /// Reads who is in the cluster, and the groups.
+    pub async fn membership(
+        &self,
+    ) -> (
+        Seen<BTreeMap<String, Versioned<crate::services::lxd::types::Member>>>,
+        Seen<BTreeMap<String, crate::services::lxd::types::Group>>,
+    ) {
+        tokio::join!(self.members(true), self.groups(true))
+    }
+
     async fn pools(&self) -> Seen<BTreeMap<String, Spread<Pool>>> {
         let at = self.clock.now();
         let list = self.lxd.pools().await;

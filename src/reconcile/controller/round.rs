@@ -479,11 +479,18 @@ async fn finish(
             inner.look_at_machine(target).await;
         }
     }
-    if membership {
+    let formed = admitted
+        .run
+        .iter()
+        .any(|s| matches!(s.action, StepAction::Bootstrap { .. }));
+    if formed {
         inner.look_at_everything().await;
     } else {
         // What could not be read stays marked, and the next round begins with reading it.
         let _ = inner.look_at(object).await;
+    }
+    if membership && !formed {
+        inner.look_at_members().await;
     }
     let now = inner.clock.now();
     let mut guard = inner.state();

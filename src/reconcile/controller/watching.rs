@@ -11,9 +11,9 @@ use crate::resources::object::DEFAULT_PROJECT;
 use crate::resources::{Kind, ObjectRef};
 use crate::services::host::{Beat, HostError, HostReport, HostTarget, LxdReport};
 use crate::services::lxd::Event;
-use crate::services::lxd::types::Lifecycle;
+use crate::services::lxd::types::{Lifecycle, Member, Versioned};
 use futures_util::StreamExt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -105,6 +105,8 @@ pub(super) async fn events(inner: Arc<Inner>) {
 /// What an event is about.
 enum About {
     Object(ObjectRef),
+    /// Who is in the cluster.
+    Members,
     Everything,
     Nothing,
 }
@@ -144,9 +146,9 @@ fn about(event: &Lifecycle) -> About {
         ["projects", name] => named(Kind::Project, name),
         ["cluster", "members", name] => match event.action.as_str() {
             "cluster-member-updated" => named(Kind::Member, name),
-            _ => About::Everything,
+            _ => About::Members,
         },
-        ["cluster", ..] => About::Everything,
+        ["cluster", ..] => About::Members,
         _ => About::Nothing,
     }
 }
@@ -181,6 +183,12 @@ impl Inner {
     async fn heard(&self, event: Lifecycle) {
         let object = match about(&event) {
             About::Object(object) => object,
+            About::Members => {
+                if !self.state().in_flight.changes_membership() {
+                    self.look_at_members().await;
+                }
+                return;
+            }
             About::Everything => {
                 // A member that was just written is one object; everything else about the
                 // cluster is rare enough to look at all of it.
@@ -251,6 +259,45 @@ impl Inner {
         self.wake_waiting(&state, &Topic::World);
         self.wake_waiting(&state, &Topic::Members);
         self.show();
+    }
+
+    /// Reads who is in the cluster again, and marks what is managed by member: a new one has parts
+    /// of it too.
+    pub(super) async fn look_at_members(&self) {
+        let (members, groups) = self.observer.membership().await;
+        let mut state = self.state();
+        if members.known().is_none() {
+            self.look(UNREAD);
+        }
+        let names = |seen: &Seen<BTreeMap<String, Versioned<Member>>>| -> Vec<String> {
+            seen.known()
+                .map(|m| m.keys().cloned().collect())
+                .unwrap_or_default()
+        };
+        let moved = names(&state.world.lxd.members) != names(&members);
+        state.world.lxd.members = members;
+        state.world.lxd.groups = groups;
+        if moved {
+            let parts: Vec<ObjectRef> = state
+                .desired
+                .resources
+                .keys()
+                .filter(|o| {
+                    let key = (o.project.clone(), o.name.clone());
+                    match o.kind {
+                        Kind::StoragePool => state.needs.pools.contains(&o.name),
+                        Kind::Network | Kind::Uplink => state.needs.networks.contains(&key),
+                        _ => false,
+                    }
+                })
+                .cloned()
+                .collect();
+            for object in parts {
+                self.wake(&object, Duration::ZERO);
+                state.world.dirty.insert(object);
+            }
+        }
+        self.wake_waiting(&state, &Topic::Members);
     }
 
     /// Reads the secrets again, after resources changed.

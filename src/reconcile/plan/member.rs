@@ -3,7 +3,7 @@
 use super::cluster::target;
 use super::diff::{Diff, Ignore, Verb};
 use super::step::{Action, Claim, ClaimOn, Guard, Step};
-use super::{Plan, Topic, View, cluster_stands, pool, reasons};
+use super::{Plan, Topic, View, Waiting, cluster_stands, pool, reasons};
 use crate::catalog::{self, Owner, Scope};
 use crate::reconcile::clock::age;
 use crate::reconcile::memory::Ownership;
@@ -67,9 +67,22 @@ pub(super) fn plan(
     plan
 }
 
-/// Whether the member is not in the cluster yet and is on its way in: pools and networks that are
-/// still to be made wait for it, so that they are made once and everywhere.
-pub(super) fn is_coming(name: &str, spec: &MemberSpec, view: &View<'_>) -> bool {
+/// The first member that is not in the cluster yet and is on its way in: pools and networks that
+/// are still to be made wait for it, so that they are made once and everywhere.
+pub(super) fn first_coming(view: &View<'_>) -> Option<Waiting> {
+    let (name, _) = view
+        .desired
+        .members()
+        .find(|(name, spec)| is_coming(name, spec, view))?;
+    let reference = ObjectRef::new(Kind::Member, name);
+    Some(Waiting {
+        message: format!("{reference} joins first, so that this is made everywhere at once"),
+        on: Topic::Object(reference),
+        reason: reasons::DEPENDENCY.to_owned(),
+    })
+}
+
+fn is_coming(name: &str, spec: &MemberSpec, view: &View<'_>) -> bool {
     let joined = view
         .world
         .lxd

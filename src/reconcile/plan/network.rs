@@ -1,7 +1,7 @@
 //! `Network`: bridges, fans and OVN networks, and the creation both networks and uplinks share.
 
 use super::diff::{Diff, Ignore};
-use super::member::is_coming;
+use super::member::first_coming;
 use super::step::{Action, Claim, ClaimOn, Step, Values};
 use super::{Change, Plan, Topic, View, cluster_stands, reasons, uplink};
 use crate::catalog::Owner;
@@ -154,17 +154,7 @@ fn create(
         return;
     }
     if seen.is_none() {
-        for (name, member) in view.desired.members() {
-            if is_coming(name, member, view) {
-                plan.wait(
-                    Topic::Object(ObjectRef::new(Kind::Member, name)),
-                    reasons::DEPENDENCY,
-                    format!(
-                        "Member/{name} joins first, so that the network is made everywhere at once"
-                    ),
-                );
-            }
-        }
+        plan.waiting_on.extend(first_coming(view));
         project_of(object, view, plan);
     }
     if let Some(waiting) = safety::all_members_online(view) {

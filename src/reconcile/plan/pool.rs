@@ -1,7 +1,7 @@
 //! `StoragePool`: the two-phase creation on all members, and what is held afterwards.
 
 use super::diff::{Diff, Ignore, Verb};
-use super::member::is_coming;
+use super::member::first_coming;
 use super::step::{Action, Claim, ClaimOn, Step, Values};
 use super::{Change, Plan, Topic, View, Waiting, cluster_stands, reasons};
 use crate::catalog::Owner;
@@ -153,17 +153,7 @@ fn create(
     }
     let status = seen.map_or("", |p| p.whole.value.status.as_str());
     if status.is_empty() {
-        for (name, member) in view.desired.members() {
-            if is_coming(name, member, view) {
-                plan.wait(
-                    Topic::Object(ObjectRef::new(Kind::Member, name)),
-                    reasons::DEPENDENCY,
-                    format!(
-                        "Member/{name} joins first, so that the pool is made everywhere at once"
-                    ),
-                );
-            }
-        }
+        plan.waiting_on.extend(first_coming(view));
     }
     if let Some(waiting) = safety::all_members_online(view) {
         plan.waiting_on.push(waiting);
