@@ -1,406 +1,314 @@
-//! `microcloud simulate`: the same controller on a simulated cloud, without root, in seconds.
+//! `microcloud simulate`: the same controller on a simulated cloud that fits a directory.
+//!
+//! Time is simulated: an hour passes as fast as what happens in it can be computed.
+
+mod disturb;
+mod drift;
+mod machines;
+mod report;
+mod session;
 
 use super::Exit;
 use crate::reconcile::clock::Clock;
-use crate::reconcile::controller::{CONCURRENCY, Config, Controller, Counters};
-use crate::reconcile::history::{Event, Severity};
-use crate::reconcile::status::ObjectStatus;
-use crate::resources::kinds::{DiskSpec, MemberSpec};
-use crate::resources::{Kind, Reading, Resource, Spec, directory};
-use crate::services::host::DiskReport;
-use crate::services::lxd::Lxd;
-use crate::services::lxd::requests::ProfilePut;
-use crate::simulate::{MachineConfig, SimCloud, SimConfig, blank_disk};
-use serde::Serialize;
-use std::fmt::Write;
+use crate::resources::value::ConfigValue;
+use crate::resources::{Reading, Resource, Spec, files, render};
+use crate::simulate::{Count, SimCloud, SimConfig};
+use disturb::{Asked, Dice};
+use drift::Repair;
+use report::{Cost, Report};
+use session::{Session, Waited};
+use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant as WallInstant};
+use tokio::time::Instant;
 
 /// Arguments of `microcloud simulate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The directory of resources
-    path: PathBuf,
-    /// How much simulated time it may take to converge
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "1h")]
+    /// Files and folders; `-` is the standard input
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// How much simulated time it may take
+    #[arg(long, value_name = "TIME", default_value = "2h", value_parser = humantime::parse_duration)]
     timeout: Duration,
-    /// Change this many profiles by hand afterwards, one after another, and watch the repair
+
+    /// Then change this many things by hand, and see that each comes back
     #[arg(long, value_name = "N", default_value_t = 0)]
     drift: usize,
-    /// Member hosts that lose power while the cluster forms, and come back a minute later
-    #[arg(long, value_name = "MEMBER")]
-    kill: Vec<String>,
-    /// Print everything that happened
+
+    /// Disturb the forming this many times: power, links, LXD, lost answers, a killed controller
+    #[arg(long, value_name = "N", num_args = 0..=1, default_value_t = 0, default_missing_value = "20")]
+    faults: usize,
+
+    /// Where drift and faults come from: the same number gives the same ones
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+
+    /// Show what happens even when there are many objects
     #[arg(long)]
     events: bool,
-    /// The format
-    #[arg(short, long, default_value = "table")]
-    output: Format,
+
+    /// Members whose machines lose their power while the cluster forms, for a minute
+    #[arg(long, value_name = "MEMBER")]
+    kill: Vec<String>,
+
+    /// How to tell what it came to
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+
+    /// The same as --output json
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+enum Output {
+    /// For people
     Table,
+    /// For programs: what it came to, what it cost, the status of every object
     Json,
 }
 
-/// What a simulation found.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Outcome {
-    /// Whether everything is as written.
-    converged: bool,
-    /// How many resources and members there are.
-    resources: usize,
-    members: usize,
-    /// Simulated seconds until everything was as written.
-    simulated_seconds: f64,
-    /// Seconds reading the directory, and seconds for the rest, of real time.
-    reading_seconds: f64,
-    real_seconds: f64,
-    /// Requests and writes sent to the simulated services.
-    requests: u64,
-    writes: u64,
-    counters: Counters,
-    /// Simulated milliseconds until each change by hand was repaired.
-    repairs: Vec<u64>,
-    objects: Vec<ObjectStatus>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    events: Vec<Event>,
+impl Args {
+    fn json(&self) -> bool {
+        self.json || self.output == Output::Json
+    }
 }
 
-/// Runs the command.
+/// Above this many objects what happens is not shown unless asked for.
+const MANY: usize = 100;
+
+/// Runs the command: 0 when everything came to be as written, 1 when not, 2 when the files are
+/// not valid.
 pub fn run(args: Args) -> Exit {
-    let started = Instant::now();
-    let reading = directory::read(&args.path);
-    let read = started.elapsed();
-    if let Some(reason) = &reading.unreadable {
-        eprintln!("{}: {reason}", args.path.display());
-        return Exit::Invalid;
+    let began = WallInstant::now();
+    let reading = files::read(&args.paths, &mut std::io::stdin().lock(), &[]);
+    let read = began.elapsed();
+    if let Some(exit) = invalid(&reading) {
+        return exit;
     }
-    if !reading.broken.is_empty() {
-        for diagnostic in reading.broken.iter().flat_map(|b| &b.diagnostics) {
-            eprintln!("{diagnostic}");
-        }
-        return Exit::Invalid;
-    }
-    // Time stands still unless everything waits: minutes pass in milliseconds.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_time()
         .start_paused(true)
-        .build();
-    let runtime = match runtime {
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("cannot start: {error}");
+            eprintln!("error: cannot start: {error}");
             return Exit::Unreachable;
         }
     };
-    match runtime.block_on(simulate(&args, &reading, read)) {
-        Ok(outcome) => {
-            match args.output {
-                Format::Json => match serde_json::to_string_pretty(&outcome) {
-                    Ok(text) => super::print(&(text + "\n")),
-                    Err(error) => eprintln!("cannot print: {error}"),
-                },
-                Format::Table => super::print(&table(&outcome)),
-            }
-            if outcome.converged {
-                Exit::Done
-            } else {
-                Exit::NotAsWanted
-            }
+    let resources = reading.resources;
+    let simulated = runtime.block_on(simulate(&args, &resources));
+    let mut report = match simulated {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Exit::Invalid;
         }
-        Err(message) => {
-            eprintln!("{message}");
-            Exit::Invalid
-        }
+    };
+    report.reading = read;
+    report.wall = began.elapsed();
+    let text = if args.json() {
+        report.json()
+    } else {
+        report.text()
+    };
+    super::print(&text);
+    if report.as_wanted() {
+        Exit::Done
+    } else {
+        Exit::NotAsWanted
     }
 }
 
-async fn simulate(args: &Args, reading: &Reading, read: Duration) -> Result<Outcome, String> {
-    let started = Instant::now();
-    let members: Vec<(&str, &MemberSpec)> = reading
-        .resources
-        .iter()
-        .filter_map(|r| match &r.spec {
-            Spec::Member(spec) => Some((r.metadata.name.as_str(), spec)),
-            _ => None,
-        })
-        .collect();
-    let initiator = reading
-        .resources
+fn invalid(reading: &Reading) -> Option<Exit> {
+    let errors: Vec<_> = reading.broken.iter().flat_map(|b| &b.diagnostics).collect();
+    if errors.is_empty() {
+        return None;
+    }
+    let color = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+        && std::io::stderr().is_terminal();
+    eprint!("{}", render::render(errors.iter().copied(), color));
+    eprintln!("\n{}", render::summary(errors.iter().copied()));
+    Some(Exit::Invalid)
+}
+
+async fn simulate(args: &Args, resources: &[Resource]) -> Result<Report, String> {
+    let began = Instant::now();
+    let initiator = resources
         .iter()
         .find_map(|r| match &r.spec {
-            Spec::Cluster(spec) => Some(spec.initiator.clone()),
+            Spec::Cluster(cluster) => Some(cluster.initiator.clone()),
             _ => None,
         })
-        .ok_or("no Cluster says what to form")?;
-    for name in &args.kill {
-        if !members.iter().any(|(member, _)| member == name) {
-            return Err(format!("--kill {name}: there is no such Member"));
-        }
+        .ok_or("there is no Cluster: a simulated cloud needs a whole directory")?;
+    let (machines, notes) = machines::fitting(resources);
+    if !machines.iter().any(|m| m.name == initiator) {
+        return Err(format!("the initiator {initiator} is not a Member"));
     }
-    let machines = members
+    if let Some(name) = args
+        .kill
         .iter()
-        .map(|(name, spec)| machine(name, spec, reading))
-        .collect();
-    let cloud = SimCloud::new(SimConfig::with(machines));
-    let controller = Controller::start(Config {
-        member: initiator.clone(),
-        epoch: 1,
-        lxd: Lxd::new(cloud.transport(&initiator)),
-        hosts: cloud.hosts(&initiator, Arc::new(AtomicU64::new(1))),
-        clock: Clock::system(),
-        memory: None,
-        concurrency: CONCURRENCY,
-    });
-    let begun = tokio::time::Instant::now();
-    let formed = async {
-        controller
-            .submit(reading)
-            .await
-            .map_err(|e| e.to_string())?;
-        lose_power(&cloud, &args.kill).await;
-        settled(&controller, args.timeout).await;
-        Ok::<_, String>(())
-    };
-    formed.await?;
-    let converged = controller.all_ready();
-    let simulated = begun.elapsed();
-    let mut repairs = Vec::new();
-    if converged {
-        repairs = drift(args.drift, reading, &cloud, &initiator, args.timeout).await;
-    }
-    let counts = cloud.counts().total();
-    let report = controller.status();
-    let events = if args.events {
-        controller.events(0)
-    } else {
-        Vec::new()
-    };
-    controller.stop().await;
-    Ok(Outcome {
-        converged: converged && repairs.len() == args.drift,
-        resources: reading.resources.len(),
-        members: members.len(),
-        simulated_seconds: simulated.as_secs_f64(),
-        reading_seconds: read.as_secs_f64(),
-        real_seconds: started.elapsed().as_secs_f64(),
-        requests: counts.requests,
-        writes: counts.writes,
-        counters: report.counters,
-        repairs,
-        objects: report.objects,
-        events,
-    })
-}
-
-async fn settled(controller: &Controller, timeout: Duration) {
-    let wait = async {
-        while !controller.all_ready() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    // Whether it did is asked afterwards.
-    let _ = tokio::time::timeout(timeout, wait).await;
-}
-
-async fn lose_power(cloud: &SimCloud, members: &[String]) {
-    if members.is_empty() {
-        return;
-    }
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    for member in members {
-        cloud.kill_host(member);
-    }
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    for member in members {
-        cloud.start_host(member);
-    }
-}
-
-/// A machine that fits its `Member` and the disks that are wanted of it.
-fn machine(name: &str, spec: &MemberSpec, reading: &Reading) -> MachineConfig {
-    let mut machine = MachineConfig::new(name, spec.address);
-    if let Some(fingerprint) = &spec.fingerprint {
-        machine.fingerprint.clone_from(fingerprint);
-    }
-    let disks = reading.resources.iter().filter_map(|r| match &r.spec {
-        Spec::Disk(disk) if speaks_of(disk, name) => Some(disk),
-        _ => None,
-    });
-    for (n, disk) in disks.enumerate() {
-        machine.disks.extend(offered(name, n, disk));
-    }
-    machine
-}
-
-fn speaks_of(disk: &DiskSpec, member: &str) -> bool {
-    disk.member.as_deref() == Some(member)
-        || disk
-            .members
-            .as_ref()
-            .is_some_and(|m| m.iter().any(|name| name == member))
-}
-
-/// Disks of which a `Disk` finds one: at its path, or of the usual sizes and types.
-fn offered(member: &str, number: usize, disk: &DiskSpec) -> Vec<DiskReport> {
-    if let Some(path) = &disk.path {
-        let mut report = blank_disk(&format!("{member}-path{number}"), 100 << 30);
-        report.links.push(path.clone());
-        return vec![report];
-    }
-    [
-        ("nvme", 1_u64 << 40, false),
-        ("scsi", 4 << 40, true),
-        ("virtio", 100 << 30, false),
-    ]
-    .into_iter()
-    .map(|(kind, size, rotational)| DiskReport {
-        disk_type: kind.to_owned(),
-        rotational,
-        ..blank_disk(&format!("{member}-{kind}{number}"), size)
-    })
-    .collect()
-}
-
-/// Changes profiles by hand and measures how long each repair takes, in simulated milliseconds.
-async fn drift(
-    count: usize,
-    reading: &Reading,
-    cloud: &SimCloud,
-    member: &str,
-    timeout: Duration,
-) -> Vec<u64> {
-    let profiles: Vec<&Resource> = reading
-        .resources
-        .iter()
-        .filter(|r| r.kind() == Kind::Profile)
-        .collect();
-    let hand = cloud.hand(member);
-    let mut repairs = Vec::new();
-    for profile in profiles
-        .iter()
-        .cycle()
-        .take(if profiles.is_empty() { 0 } else { count })
+        .find(|k| !machines.iter().any(|m| m.name == **k))
     {
-        let reference = profile.reference();
-        let (project, name) = (&reference.project, &reference.name);
-        let Ok(before) = hand.profile(project, name).await else {
-            break;
-        };
-        // Everything goes: config and devices.
-        if hand
-            .put_profile(project, name, &ProfilePut::default(), None)
-            .await
-            .is_err()
-        {
-            break;
-        }
-        let changed = tokio::time::Instant::now();
-        let repaired = async {
-            loop {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                if let Ok(now) = hand.profile(project, name).await {
-                    let same = now.value.config == before.value.config
-                        && now.value.devices == before.value.devices;
-                    if same {
-                        return;
-                    }
-                }
-            }
-        };
-        if tokio::time::timeout(timeout, repaired).await.is_err() {
-            break;
-        }
-        repairs.push(u64::try_from(changed.elapsed().as_millis()).unwrap_or(u64::MAX));
-        // A field that is changed too often is left alone for a while.
-        tokio::time::sleep(Duration::from_secs(90)).await;
+        return Err(format!("--kill {name}: there is no such Member"));
     }
-    repairs
+    let cloud = SimCloud::new(SimConfig {
+        seed: args.seed,
+        ..SimConfig::with(machines)
+    });
+    let quiet = args.json() || (resources.len() > MANY && !args.events);
+    // One for all controllers: the next one must not live in an earlier time.
+    let clock = Clock::system();
+    let started = clock.now();
+    let tell = move |event: &crate::reconcile::history::Event| {
+        if !quiet {
+            super::print(&report::event_line(started, event));
+        }
+    };
+    let mut session = Session::start(cloud, &initiator, clock, Box::new(tell)).await;
+    let mut dice = Dice::new(args.seed);
+    let deadline = began + args.timeout;
+    session.apply(resources).await?;
+    lose_power(&session.cloud, &args.kill);
+    let mut disturbances = Vec::new();
+    disturb(
+        &mut session,
+        args.faults,
+        &mut dice,
+        &mut disturbances,
+        quiet,
+    )
+    .await;
+    let waited = session.settle(deadline).await;
+    let forming = cost(&session, Cost::default(), began.elapsed());
+    let mut report = Report {
+        waited,
+        objects: resources.len(),
+        machines: session.cloud.machines().len(),
+        forming,
+        notes,
+        disturbances,
+        ..Report::default()
+    };
+    if waited == Waited::Converged {
+        quiet_down().await;
+        report.idle = idle(&session).await;
+        report.change = change_one(&mut session, resources).await?;
+        if args.drift > 0 {
+            report.repairs = drift::drift(&mut session, resources, args.drift, &mut dice).await;
+            report.waited = session.settle(Instant::now() + args.timeout).await;
+        }
+    }
+    session.told();
+    report.simulated = began.elapsed();
+    report.status = session.status().objects;
+    Ok(report)
 }
 
-fn table(outcome: &Outcome) -> String {
-    let mut text = String::new();
-    for event in &outcome.events {
-        let mark = if event.severity == Severity::Warning {
-            '!'
-        } else {
-            ' '
-        };
-        let object = event
-            .object
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "{mark} {:.3} {object} {}: {}",
-            event.at, event.reason, event.message
-        );
+/// Lets what is recorded after the last step go out, and the last events arrive.
+async fn quiet_down() {
+    tokio::time::sleep(Duration::from_secs(30)).await;
+}
+
+/// Takes the power from machines in the midst of the forming, for a minute.
+fn lose_power(cloud: &SimCloud, members: &[String]) {
+    for member in members {
+        let (cloud, member) = (cloud.clone(), member.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            cloud.kill_host(&member);
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            cloud.start_host(&member);
+        });
     }
-    const SHOWN: usize = 60;
-    let (ready, not): (Vec<&ObjectStatus>, Vec<&ObjectStatus>) =
-        outcome.objects.iter().partition(|s| s.ready());
-    let rows: Vec<[String; 3]> = not
+}
+
+/// Disturbs the cloud a number of times while it forms.
+async fn disturb(
+    session: &mut Session,
+    times: usize,
+    dice: &mut Dice,
+    done: &mut Vec<String>,
+    quiet: bool,
+) {
+    for _ in 0..times {
+        let pause = 50 + u64::try_from(dice.roll(600)).unwrap_or(0);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        session.told();
+        let leader = session.member().to_owned();
+        let (what, asked) = disturb::once(&session.cloud, &leader, dice).await;
+        if !quiet {
+            super::print(&format!("      ----  {what}\n"));
+        }
+        done.push(what);
+        if asked == Asked::Crash {
+            session.crash().await;
+        }
+    }
+    session.cloud.clear_faults();
+}
+
+/// What was spent since `before`.
+fn cost(session: &Session, before: Cost, took: Duration) -> Cost {
+    let counters = session.counters();
+    let counts = session.cloud.counts();
+    let agents = counts.of_class(crate::simulate::PathClass::Agent);
+    let Count { requests, writes } = counts.total();
+    let all = Cost {
+        took,
+        requests: requests - agents.requests,
+        writes: writes - agents.writes,
+        agent_calls: agents.requests,
+        plans: counters.plans,
+        steps: counters.steps,
+    };
+    all.since(before)
+}
+
+/// What a minute costs in which nothing differs.
+async fn idle(session: &Session) -> Cost {
+    let before = cost(session, Cost::default(), Duration::ZERO);
+    let minute = Duration::from_secs(60);
+    tokio::time::sleep(minute).await;
+    cost(session, before, minute)
+}
+
+/// What it costs to change one profile, if there is one.
+async fn change_one(session: &mut Session, resources: &[Resource]) -> Result<Option<Cost>, String> {
+    let Some(mut changed) = resources
         .iter()
-        .chain(&ready)
-        .take(SHOWN)
-        .map(|status| {
-            let message = status.conditions.first().map_or("", |c| c.message.as_str());
-            [
-                status.object.to_string(),
-                status.word().to_owned(),
-                message.to_owned(),
-            ]
-        })
-        .collect();
-    let width = rows
-        .iter()
-        .map(|row| row[0].chars().count())
-        .max()
-        .unwrap_or(0);
-    for [object, word, message] in &rows {
-        let _ = writeln!(text, "{object:width$}  {word:11}  {message}");
+        .filter(|r| matches!(r.spec, Spec::Profile(_)))
+        // One that LXD makes itself is adopted, which is a case of its own.
+        .max_by_key(|r| r.metadata.name != "default")
+        .cloned()
+    else {
+        return Ok(None);
+    };
+    let original = changed.clone();
+    if let Spec::Profile(profile) = &mut changed.spec {
+        let value = ConfigValue::Plain("1".into());
+        profile.config.insert("user.simulated-change".into(), value);
     }
-    if outcome.objects.len() > SHOWN {
-        let _ = writeln!(text, "… and {} more", outcome.objects.len() - SHOWN);
-    }
-    let _ = writeln!(
-        text,
-        "{} resources on {} members: {} after {:.1} simulated seconds",
-        outcome.resources,
-        outcome.members,
-        if outcome.converged {
-            "converged"
-        } else {
-            "did not converge"
-        },
-        outcome.simulated_seconds,
-    );
-    let _ = writeln!(
-        text,
-        "{} requests, {} of them writes; {} plans, {} steps; read in {:.2} s, simulated in {:.2} s",
-        outcome.requests,
-        outcome.writes,
-        outcome.counters.plans,
-        outcome.counters.steps,
-        outcome.reading_seconds,
-        outcome.real_seconds,
-    );
-    if !outcome.repairs.is_empty() {
-        let mut sorted = outcome.repairs.clone();
-        sorted.sort_unstable();
-        let _ = writeln!(
-            text,
-            "{} changes by hand repaired, in the middle after {} simulated ms, at most {} ms",
-            sorted.len(),
-            sorted[sorted.len() / 2],
-            sorted[sorted.len() - 1],
-        );
-    }
-    text
+    let before = cost(session, Cost::default(), Duration::ZERO);
+    let began = Instant::now();
+    session.apply(std::slice::from_ref(&changed)).await?;
+    session.settle(began + Duration::from_secs(600)).await;
+    let took = began.elapsed();
+    // Until what is recorded about it was written.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let spent = cost(session, before, took);
+    session.apply(std::slice::from_ref(&original)).await?;
+    session
+        .settle(Instant::now() + Duration::from_secs(600))
+        .await;
+    quiet_down().await;
+    Ok(Some(spent))
+}
+
+/// How many of the changes by hand did not come back.
+fn not_repaired(repairs: &[Repair]) -> usize {
+    repairs.iter().filter(|r| r.took.is_none()).count()
 }

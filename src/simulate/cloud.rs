@@ -128,6 +128,9 @@ impl SimCloud {
         self.on(member, |world, machine| {
             world.stop_lxd(machine);
             let old = world.machines[machine].lxd.db;
+            let name = world.machines[machine].config.name.clone();
+            world.machines[machine].certificate = world.new_certificate(&name);
+            world.machines[machine].pool_dirs.clear();
             join::reset(world, machine);
             world.machines[machine].config.lxd_installed = true;
             world.start_lxd(machine);

@@ -3,7 +3,7 @@
 use super::config::hex_digest;
 use super::contents::Contents;
 use base64::Engine;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 
 /// Configuration as LXD keeps it: empty values are not kept.
@@ -45,6 +45,8 @@ pub(super) struct Db {
     pub contents: Contents,
     /// Certificates of servers that were let in, by fingerprint, with the names they came under.
     pub trusted_servers: BTreeMap<String, String>,
+    /// Addresses of joiners that are left in the database's raft, though they are no members.
+    pub raft_orphans: BTreeSet<String>,
     /// Join tokens that were not used yet: their operations by member name.
     pub tokens: BTreeMap<String, Token>,
 }
@@ -66,6 +68,7 @@ impl Db {
             networks: BTreeMap::new(),
             contents: Contents::default(),
             trusted_servers: BTreeMap::new(),
+            raft_orphans: BTreeSet::new(),
             tokens: BTreeMap::new(),
         };
         let config = [

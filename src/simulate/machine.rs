@@ -1,7 +1,7 @@
 //! One simulated machine: its power, its disks, its agent and its LXD.
 
 use super::config::MachineConfig;
-use super::database::{ALONE, DbId, Map};
+use super::database::{ALONE, Certificate, DbId, Map};
 use crate::services::host::{DiskReport, TrustStore};
 use std::collections::BTreeSet;
 use tokio::time::Instant;
@@ -14,6 +14,8 @@ pub(super) struct Machine {
     pub config: MachineConfig,
     /// Its disks as they are now.
     pub disks: Vec<DiskReport>,
+    /// The certificate of its LXD when that is in no cluster.
+    pub certificate: Certificate,
     /// Directories of pools, as `/var/lib/lxd/storage-pools/NAME`, that are on its root disk.
     pub pool_dirs: BTreeSet<String>,
     /// Whether it runs.
@@ -54,6 +56,8 @@ pub(super) struct Daemon {
     pub starts: u64,
     /// From when on it says that it is ready.
     pub ready_at: Instant,
+    /// Whether its API hangs, until it is started again.
+    pub hung: bool,
     /// A name that it says it has, though the cluster knows it under another.
     pub shown_name: Option<String>,
     /// Until when other members' event streams miss what is done through it.
@@ -75,6 +79,7 @@ impl Daemon {
             running,
             starts: 1,
             ready_at: Instant::now(),
+            hung: false,
             shown_name: None,
             quiet_until: None,
             ended: CancellationToken::new(),
@@ -82,6 +87,11 @@ impl Daemon {
             member: ALONE.into(),
             config: Map::new(),
         }
+    }
+
+    /// Whether it listens to other members: in a cluster it needs an address of its own for that.
+    pub fn listens(&self) -> bool {
+        !self.clustered() || self.config.contains_key("cluster.https_address")
     }
 
     /// Whether it says that it is in a cluster. A half-joined one does, under an empty name.
@@ -92,7 +102,7 @@ impl Daemon {
 
 impl Machine {
     /// A running machine.
-    pub fn new(config: MachineConfig, db: DbId) -> Machine {
+    pub fn new(config: MachineConfig, certificate: Certificate, db: DbId) -> Machine {
         let disks = config
             .disks
             .iter()
@@ -109,6 +119,7 @@ impl Machine {
         let installed = config.lxd_installed;
         Machine {
             disks,
+            certificate,
             pool_dirs: BTreeSet::new(),
             powered: true,
             boots: 1,
@@ -159,7 +170,11 @@ mod tests {
 
     #[test]
     fn disks_are_found_by_each_of_their_paths() {
-        let mut machine = Machine::new(SimConfig::of(1).machines.remove(0), DbId(1));
+        let mut machine = Machine::new(
+            SimConfig::of(1).machines.remove(0),
+            Certificate::of("x"),
+            DbId(1),
+        );
         let path = machine.disks[1].path.clone();
         assert_eq!(
             machine.disk_mut("/dev/vdb").map(|d| d.path.clone()),

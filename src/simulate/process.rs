@@ -321,7 +321,12 @@ impl SimTransport {
                     Some(timeout) => drop(tokio::time::timeout(timeout, wait).await),
                     None => drop(wait.await),
                 }
-                lxd::waited(&self.shared.lock(), &operation, early)
+                let waited = lxd::waited(&self.shared.lock(), &operation, early);
+                match waited {
+                    Some(response) => response,
+                    // What ended with the API hanging is never answered.
+                    None => std::future::pending().await,
+                }
             }
         })
     }

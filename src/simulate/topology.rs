@@ -17,7 +17,9 @@ impl World {
 
     /// Whether the LXD of `a` reaches the LXD of `b`.
     pub fn lxd_reaches(&self, a: usize, b: usize) -> bool {
-        self.linked(a, b) && self.machines[a].lxd_up() && self.machines[b].lxd_up()
+        let (from, to) = (&self.machines[a], &self.machines[b]);
+        let up = self.linked(a, b) && from.lxd_up() && to.lxd_up();
+        up && (a == b || (from.lxd.listens() && to.lxd.listens()))
     }
 
     /// Whether the LXD of a machine can use its database.
@@ -199,7 +201,8 @@ impl World {
     pub fn start_lxd(&mut self, machine: usize) {
         let (gap, ready) = (self.timings.event_gap, self.timings.lxd_ready);
         let m = &mut self.machines[machine];
-        if m.lxd.running || !m.powered || !m.config.lxd_installed {
+        // Without an address of its own a member does not come up.
+        if m.lxd.running || !m.powered || !m.config.lxd_installed || !m.lxd.listens() {
             return;
         }
         m.lxd.running = true;
@@ -207,6 +210,7 @@ impl World {
         m.lxd.ended = CancellationToken::new();
         m.lxd.ready_at = Instant::now() + ready;
         m.lxd.shown_name = None;
+        m.lxd.hung = false;
         m.lxd.quiet_until = m.lxd.clustered().then(|| Instant::now() + gap);
         let db = m.lxd.db;
         self.refresh(db);

@@ -143,19 +143,22 @@ impl World {
         let index = self.machines.len();
         self.by_name.insert(config.name.clone(), index);
         self.by_address.insert(config.address, index);
-        let db = self.fresh_db(&config.name);
-        self.machines.push(Machine::new(config, db));
+        let certificate = self.new_certificate(&config.name);
+        let db = self.fresh_db(certificate.clone());
+        self.machines.push(Machine::new(config, certificate, db));
         index
     }
 
+    /// The certificate that a newly installed LXD makes for itself.
+    pub fn new_certificate(&mut self, name: &str) -> Certificate {
+        let draw = self.draw();
+        Certificate::of(&format!("server certificate of {name}: {draw}"))
+    }
+
     /// The database of a fresh standalone LXD.
-    pub fn fresh_db(&mut self, name: &str) -> DbId {
+    pub fn fresh_db(&mut self, certificate: Certificate) -> DbId {
         let id = DbId(self.next_db);
         self.next_db += 1;
-        let certificate = Certificate::of(&format!(
-            "server certificate {} of {name}, seed {}",
-            id.0, self.seed
-        ));
         self.dbs.insert(id, Db::standalone(certificate));
         id
     }

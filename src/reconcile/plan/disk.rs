@@ -148,7 +148,7 @@ fn select<'a>(
 }
 
 /// A disk's field as the filter language names it.
-fn field_of(disk: &DiskReport, field: &str) -> Option<String> {
+pub fn field_of(disk: &DiskReport, field: &str) -> Option<String> {
     Some(match field {
         "id" => disk.name.clone(),
         "device_id" => disk

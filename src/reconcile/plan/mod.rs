@@ -20,6 +20,7 @@ mod uplink;
 
 pub(crate) use cluster::target;
 pub use diff::{Change, Verb};
+pub use disk::field_of as disk_field;
 pub use step::{Action, Claim, Guard, Step};
 
 use super::desired::Desired;

@@ -71,6 +71,44 @@ impl Call<'_> {
         }
     }
 
+    /// `/internal/cluster/raft-node/ADDRESS`: what an interrupted join left in the database.
+    pub(super) fn raft_node(&mut self, method: Method, address: &str) -> Answer {
+        match method {
+            Method::Delete if self.db_mut().raft_orphans.remove(address) => Ok(Reply::empty()),
+            Method::Delete => Err(Refusal::failed(format!(
+                "No raft node with address {address:?}"
+            ))),
+            _ => Err(Refusal::not_implemented()),
+        }
+    }
+
+    /// `/1.0/certificates`: those of servers that were let in.
+    pub(super) fn certificates(&mut self, method: Method, rest: &[&str]) -> Answer {
+        match (method, rest) {
+            (Method::Get, []) => {
+                let all = self.db().trusted_servers.iter();
+                Ok(Reply::value(if self.recursion() {
+                    all.map(|(fingerprint, name)| {
+                        json!({"fingerprint": fingerprint, "name": name, "type": "server"})
+                    })
+                    .collect()
+                } else {
+                    all.map(|(f, _)| Value::from(format!("/1.0/certificates/{f}")))
+                        .collect()
+                }))
+            }
+            (Method::Delete, [fingerprint]) => {
+                if self.db_mut().trusted_servers.remove(*fingerprint).is_none() {
+                    return Err(Refusal::not_found("Certificate not found"));
+                }
+                let source = format!("/1.0/certificates/{fingerprint}");
+                self.tell("certificate-deleted", source, "");
+                Ok(Reply::empty())
+            }
+            _ => Err(Refusal::not_implemented()),
+        }
+    }
+
     /// Leaves the cluster: for a half-joined server, or the only member.
     fn disable(&mut self) -> Answer {
         if !self.world.machines[self.at].lxd.clustered() {

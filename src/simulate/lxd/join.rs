@@ -69,6 +69,11 @@ pub(super) fn join(world: &mut World, joiner: usize, body: JoinPut) -> Result<()
     trust(world, joiner, through, &body)?;
     accept(world, joiner, through, &body)?;
     let db = world.db(through);
+    if db.raft_orphans.contains(&body.server_address) {
+        // It waits for ever for a raft node that was there before.
+        world.machines[joiner].lxd.hung = true;
+        return Ok(());
+    }
     let errored = db
         .networks
         .values()
@@ -78,7 +83,7 @@ pub(super) fn join(world: &mut World, joiner: usize, body: JoinPut) -> Result<()
         let message = format!(
             "Cluster database initialization failed: Joining member has no config for network {network}"
         );
-        half_join(world, joiner, through);
+        half_join(world, joiner, through, &body.server_address);
         return Err(Refusal::failed(message));
     }
     let parts = local_parts(world, joiner, through, &body.member_config).map_err(|e| {
@@ -156,7 +161,7 @@ fn trust(world: &mut World, joiner: usize, through: usize, body: &JoinPut) -> Re
         .filter(|id| world.operations.contains_key(id))
         .ok_or_else(|| denied("No matching cluster join operation found"))?;
     operations::cancel(world, &operation);
-    let fingerprint = world.db(joiner).certificate.fingerprint.clone();
+    let fingerprint = world.machines[joiner].certificate.fingerprint.clone();
     let trusted = &mut world.db_mut(through).trusted_servers;
     match trusted.get(&fingerprint) {
         Some(name) if *name != body.server_name => {
@@ -214,9 +219,11 @@ fn accept(world: &World, joiner: usize, through: usize, body: &JoinPut) -> Resul
 }
 
 /// A fault of LXD 5.0: the joiner notices too late that it cannot join. It then says that it is
-/// in a cluster, under no name, and the cluster does not know it.
-fn half_join(world: &mut World, joiner: usize, through: usize) {
+/// in a cluster, under no name, and the cluster does not know it, but its database's raft does.
+fn half_join(world: &mut World, joiner: usize, through: usize, address: &str) {
     let id = world.machines[through].lxd.db;
+    let db = world.db_mut(through);
+    db.raft_orphans.insert(address.to_owned());
     leave_db(world, joiner, id);
     world.machines[joiner].lxd.member = String::new();
 }
@@ -332,7 +339,12 @@ fn become_member(world: &mut World, joiner: usize, through: usize, body: &JoinPu
 pub(super) fn drop_member(world: &mut World, through: usize, name: &str) {
     let id = world.machines[through].lxd.db;
     let db = world.db_mut(through);
-    db.members.remove(name);
+    let row = db.members.remove(name);
+    if let Some(machine) = row.map(|row| row.machine) {
+        let own = world.machines[machine].certificate.fingerprint.clone();
+        world.db_mut(through).trusted_servers.remove(&own);
+    }
+    let db = world.db_mut(through);
     for pool in db.pools.values_mut() {
         pool.parts.remove(name);
     }
@@ -348,8 +360,8 @@ pub(super) fn drop_member(world: &mut World, through: usize, name: &str) {
 
 /// Makes the LXD of a machine a fresh standalone one: after leaving, or reinstalled.
 pub(in crate::simulate) fn reset(world: &mut World, machine: usize) {
-    let name = world.machines[machine].config.name.clone();
-    let fresh = world.fresh_db(&name);
+    let certificate = world.machines[machine].certificate.clone();
+    let fresh = world.fresh_db(certificate);
     leave_db(world, machine, fresh);
     world.machines[machine].lxd.member = ALONE.into();
     let lxd = &mut world.machines[machine].lxd;
@@ -360,13 +372,11 @@ pub(in crate::simulate) fn reset(world: &mut World, machine: usize) {
 /// Leaves the LXD of a machine with a database that it cannot use: it was removed by force and
 /// does not know.
 pub(super) fn strand(world: &mut World, machine: usize) {
-    let name = world.machines[machine].config.name.clone();
     let certificate = world.db(machine).certificate.clone();
-    let fresh = world.fresh_db(&name);
+    let fresh = world.fresh_db(certificate);
     if let Some(db) = world.dbs.get_mut(&fresh) {
         // No voter: no quorum.
         db.clustered = true;
-        db.certificate = certificate;
     }
     leave_db(world, machine, fresh);
 }

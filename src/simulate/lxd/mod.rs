@@ -83,6 +83,9 @@ pub(super) fn handle(
         .map(decode)
         .collect();
     let path: Vec<&str> = segments.iter().map(String::as_str).collect();
+    if world.machines[at].lxd.hung {
+        return Outcome::Hang(None);
+    }
     if needs_database(request.method, &path) && !world.has_quorum(at) {
         let after = world.timings.no_quorum_hang;
         let refused = Refusal::new(503, "database is not available: no quorum");
@@ -118,12 +121,16 @@ pub(super) fn handle(
 }
 
 /// The answer to a wait whose operation has ended (`early`: before the wait began), or was
-/// forgotten, or whose time has passed.
-pub(super) fn waited(world: &World, operation: &str, early: bool) -> Response {
-    match operations::wait_result(world, operation, early) {
+/// forgotten, or whose time has passed; none when the API of the LXD that it ran on hangs.
+pub(super) fn waited(world: &World, operation: &str, early: bool) -> Option<Response> {
+    let row = world.operations.get(operation);
+    if row.is_some_and(|row| world.machines[row.machine].lxd.hung) {
+        return None;
+    }
+    Some(match operations::wait_result(world, operation, early) {
         Ok(reply) => answer(world, reply),
         Err(refused) => refusal(&refused),
-    }
+    })
 }
 
 /// An answer that refuses with a status of one's choice.
@@ -158,6 +165,8 @@ impl Call<'_> {
             ["internal", "ready"] => self.ready(),
             [] => Ok(Reply::value(serde_json::json!(["/1.0"]))),
             ["1.0"] => self.server(method),
+            ["internal", "cluster", "raft-node", address] => self.raft_node(method, address),
+            ["1.0", "certificates", rest @ ..] => self.certificates(method, rest),
             ["1.0", "cluster"] => self.cluster(method),
             ["1.0", "cluster", "members", rest @ ..] => self.members(method, rest),
             ["1.0", "cluster", "groups", rest @ ..] => self.groups(method, rest),

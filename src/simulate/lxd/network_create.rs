@@ -221,11 +221,6 @@ impl Call<'_> {
             )));
         }
         let first = row.state == State::Pending;
-        // From here on it is errored until it is made everywhere.
-        if let Some(row) = self.db_mut().network_mut(project, &name) {
-            row.state = State::Errored;
-        }
-        self.all_members_up()?;
         self.delay = self.world.timings.network_create;
         let config = if first {
             self.first_config(&body.network_type, config)
@@ -233,10 +228,13 @@ impl Call<'_> {
             let row = self.db().network(project, &name);
             row.map(|row| row.config.clone()).unwrap_or_default()
         };
-        // Stored before it is looked at. The description is lost.
+        // Stored before it is looked at, and errored until it is made everywhere. The description
+        // is lost.
         if let Some(row) = self.db_mut().network_mut(project, &name) {
             row.config = config.clone();
+            row.state = State::Errored;
         }
+        self.all_members_up()?;
         check_keys(&name, &body.network_type, &config).map_err(Refusal::failed)?;
         self.check_uplink(&body.network_type, &config)?;
         self.make_network_parts(project, &name, &body.network_type)?;
@@ -247,7 +245,7 @@ impl Call<'_> {
                 row.config.insert(key, "false".into());
             }
         }
-        self.tell("network-created", network_url(project, &name), project);
+        // In a cluster no event tells of it.
         Ok(Reply::created())
     }
 

@@ -87,7 +87,6 @@ impl Call<'_> {
                 )));
             }
         }
-        let url = pool_url(&body.name);
         // A description is lost here.
         let row = self
             .db_mut()
@@ -105,7 +104,7 @@ impl Call<'_> {
             config,
         };
         row.parts.insert(member, part);
-        self.tell("storage-pool-created", url, "");
+        // No event tells of it.
         Ok(Reply::created())
     }
 
@@ -155,12 +154,10 @@ impl Call<'_> {
         // From here on it is errored until it is made everywhere.
         if let Some(row) = self.db_mut().pools.get_mut(&name) {
             row.state = State::Errored;
-        }
-        self.all_members_up()?;
-        if let Some(row) = self.db_mut().pools.get_mut(&name) {
             row.description = body.description;
             row.config.extend(config);
         }
+        self.all_members_up()?;
         self.make_pool_parts(&name, &body.driver)?;
         if let Some(row) = self.db_mut().pools.get_mut(&name) {
             row.state = State::Created;

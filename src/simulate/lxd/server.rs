@@ -120,17 +120,23 @@ impl Call<'_> {
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         for (key, value) in body.config.unwrap_or_default() {
+            // What is shown instead of a secret says that it shall stay.
+            if key == SECRET && value == Value::Bool(true) {
+                new.extend(old.get(&key).map(|secret| (key, secret.clone())));
+                continue;
+            }
             let value = match value {
                 Value::String(text) => text,
                 Value::Null => String::new(),
                 other => other.to_string(),
             };
-            // What is shown instead of a secret says that it shall stay.
-            if key == SECRET && value == "true" {
-                new.extend(old.get(&key).map(|secret| (key, secret.clone())));
-                continue;
-            }
             if let Some(error) = keys::server_key_error(&key, &value) {
+                // A fault of LXD 5.0: a PATCH that is refused for a global key loses the server's
+                // own keys, its addresses among them.
+                if merge && !keys::SERVER_MEMBER.contains(&key.as_str()) {
+                    self.world.machines[at].lxd.config.clear();
+                    self.world.refresh_all();
+                }
                 return Err(Refusal::bad(error));
             }
             new.insert(key, value);
