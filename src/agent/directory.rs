@@ -147,6 +147,11 @@ async fn read(office: &Office, path: &Path) {
 async fn publish(office: &Office) -> Option<Duration> {
     let reading = office.reading()?;
     let previous = office.published();
+    // A directory nobody ever put anything in has nothing to say, and is not behind.
+    let empty = reading.resources.is_empty() && reading.broken.is_empty();
+    if previous.is_none() && empty && reading.unreadable.is_none() {
+        return None;
+    }
     let verdict = match office.duty() {
         Duty::Leading(controller) => take(&controller, previous.as_deref(), &reading, false).await,
         Duty::Following(leader) => {

@@ -1,7 +1,8 @@
 //! Who controls: one agent at a time, by a lease with an epoch in LXD's database.
 //!
 //! # Guarantees
-//! - Before there is a cluster, only the member that `Cluster.spec.initiator` names leads.
+//! - Before there is a cluster, only the member that `Cluster.spec.initiator` names leads, and not
+//!   if it ever was in a cluster that may still be there.
 //! - In a cluster, a lease that nobody holds goes to the agent beside LXD's database leader. A
 //!   holder keeps it while its agent answers that it leads. After ten seconds of silence another
 //!   voter's agent takes over.
@@ -15,7 +16,7 @@ use crate::reconcile::controller::{CONCURRENCY, Config, Controller};
 use crate::reconcile::memory::Lease;
 use crate::reconcile::store::{Read, Store};
 use crate::services::host::local::find_lxd_socket;
-use crate::services::host::{Beat, HostTarget};
+use crate::services::host::{Beat, HostTarget, LxdReport};
 use crate::services::lxd::Lxd;
 use crate::services::lxd::types::Member;
 use std::sync::Arc;
@@ -41,12 +42,15 @@ enum Next {
     Lead(Lxd, Option<Read>, u64),
     Follow(HostTarget),
     Wait(String),
+    /// As [`Next::Wait`], and to look again after this time.
+    WaitFor(String, Duration),
 }
 
 /// Leads when it is this agent's turn, until `stop`.
 pub async fn run(office: Arc<Office>, stop: CancellationToken) {
     let mut silence = Silence::default();
     while !stop.is_cancelled() {
+        let mut look = LOOK;
         let next = tokio::select! {
             () = stop.cancelled() => return,
             next = decide(&office, &mut silence) => next,
@@ -58,12 +62,16 @@ pub async fn run(office: Arc<Office>, stop: CancellationToken) {
             }
             Next::Follow(target) => office.set_duty(Duty::Following(target)),
             Next::Wait(reason) => office.set_duty(Duty::Waiting(reason)),
+            Next::WaitFor(reason, pause) => {
+                look = pause.min(LOOK);
+                office.set_duty(Duty::Waiting(reason));
+            }
         }
         // Cancel safe: nothing is lost when one of these is dropped.
         tokio::select! {
             () = stop.cancelled() => return,
             () = office.consider.notified() => {}
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(look) => {}
         }
     }
 }
@@ -72,6 +80,8 @@ pub async fn run(office: Arc<Office>, stop: CancellationToken) {
 #[derive(Debug, Default)]
 struct Silence {
     of: Option<(Lease, Instant)>,
+    /// When the holder was heard last.
+    heard: Option<Instant>,
     /// The version of the controller's memory that was copied last.
     memory_version: Option<u64>,
 }
@@ -79,14 +89,23 @@ struct Silence {
 impl Silence {
     fn heard(&mut self) {
         self.of = None;
+        self.heard = Some(Instant::now());
     }
 
     fn of(&mut self, lease: &Lease) -> Duration {
         match &self.of {
             Some((silent, since)) if silent == lease => since.elapsed(),
             _ => {
-                self.of = Some((lease.clone(), Instant::now()));
-                Duration::ZERO
+                // Silent since it was heard last, but never for longer than between two looks: a
+                // pause in which nobody asked says nothing about the holder.
+                let most = LOOK + HEARTBEAT;
+                let before = self
+                    .heard
+                    .map_or(Duration::ZERO, |at| at.elapsed().min(most));
+                let now = Instant::now();
+                let since = now.checked_sub(before).unwrap_or(now);
+                self.of = Some((lease.clone(), since));
+                before
             }
         }
     }
@@ -161,6 +180,9 @@ async fn alone(office: &Office, lxd: Lxd, stored: Option<Read>) -> Next {
     let name = office.name();
     let read = office.reading().map(|r| r.resources).unwrap_or_default();
     let founding = office.founding().unwrap_or_default();
+    if let Some(reason) = lost_its_cluster(office).await {
+        return Next::Wait(reason);
+    }
     match stored {
         Some(read) if read.memory.lease.holder == name => take(office, lxd, read).await,
         Some(read) => Next::Wait(format!(
@@ -178,6 +200,43 @@ async fn alone(office: &Office, lxd: Lxd, stored: Option<Read>) -> Next {
                 .to_owned(),
         ),
     }
+}
+
+/// Why this machine must not form a cluster although its LXD is in none: the cluster's trust store
+/// on its disk says that it belongs to one. Its LXD was reinstalled or thrown out. Leading here
+/// would take the epoch from the one who controls that cluster.
+async fn lost_its_cluster(office: &Office) -> Option<String> {
+    let name = office.name();
+    let others = office.machine.trust.store().members;
+    let mut silent = None;
+    for (other, member) in others.iter().filter(|(other, _)| *other != name) {
+        let target = HostTarget {
+            name: other.clone(),
+            address: member.address,
+            fingerprint: Some(member.fingerprint.clone()),
+        };
+        let host = office.hosts.host(&target);
+        let report = tokio::time::timeout(HEARTBEAT, host.report()).await;
+        match report.map(|answer| answer.map(|report| report.lxd)) {
+            Ok(Ok(LxdReport::Running(lxd))) if lxd.clustered => {
+                return Some(format!(
+                    "{name} belongs to the cluster of {other}, but LXD on it is in no cluster (was \
+                     it reinstalled?): it forms no second one; remove its old row there (lxc \
+                     cluster remove --force {name}) and it joins again"
+                ));
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => silent = Some(error.to_string()),
+            Err(_) => silent = Some(format!("{other} did not answer in time")),
+        }
+    }
+    // As long as one is silent there may be a cluster.
+    silent.map(|why| {
+        format!(
+            "{name} belongs to a cluster, but LXD on it is in none, and it forms no second one \
+             while it does not know about the first: {why}"
+        )
+    })
 }
 
 async fn in_a_cluster(
@@ -246,14 +305,16 @@ async fn in_a_cluster(
             } else {
                 SILENCE
             };
-            if silent >= patience + TURN * turn {
+            let due = patience + TURN * turn;
+            if silent >= due {
                 take(office, lxd, read).await
             } else {
-                Next::Wait(format!(
+                let reason = format!(
                     "{} has not said for {} s that it controls",
                     lease.holder,
                     silent.as_secs()
-                ))
+                );
+                Next::WaitFor(reason, due.saturating_sub(silent))
             }
         }
     }
@@ -326,6 +387,11 @@ async fn lead(
         }
         () = lxd_gone(office) => tracing::warn!("LXD is gone from this machine: control ends"),
         () = keep(office, &controller) => {}
+    }
+    // What is shown from now on is the end of it, not what was written a second ago.
+    let last = office.keep(controller.memory(), Some(controller.status()));
+    if let Err(error) = last {
+        tracing::warn!(%error, "the accepted state was not kept");
     }
     epochs.set_claim(None);
     office.set_duty(Duty::Waiting(

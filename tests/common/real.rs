@@ -13,10 +13,10 @@ use microcloud::resources::ObjectRef;
 use microcloud::sandbox::{Options, Throwaway};
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
+use std::fs::File;
 use std::io::Write;
 use std::ops::Deref;
 use std::process::{Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,8 @@ const LOOK: Duration = Duration::from_millis(200);
 pub struct Cloud {
     sandbox: Throwaway,
     fingerprints: BTreeMap<String, String>,
-    _alone: MutexGuard<'static, ()>,
+    /// Given back when the hosts are gone: fields are dropped in this order.
+    _alone: File,
 }
 
 impl Deref for Cloud {
@@ -53,17 +54,18 @@ impl Deref for Cloud {
     }
 }
 
-/// One cloud at a time in one test program: the machine is small.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+/// One cloud at a time, whichever processes the tests run in: the machine is small.
+fn alone() -> Outcome<File> {
+    let lock = File::create(concat!(env!("CARGO_TARGET_TMPDIR"), "/one-cloud.lock"))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 /// Raises `hosts` hosts (`micro01` and so on) with one empty disk each, and gives the agents each
 /// other's fingerprints, but starts none and writes no resources. Runs `test` and, when it fails,
 /// prints what the agents wrote last.
 pub fn with(name: &str, hosts: u16, test: impl FnOnce(&mut Cloud) -> Outcome) -> Outcome {
-    let alone = alone();
+    let alone = alone()?;
     let begun = Instant::now();
     let options = Options {
         disks: 1,

@@ -1,0 +1,252 @@
+//! Forming while agents, hosts and LXD are killed at random moments: it always ends with the same
+//! cluster. Takes a quarter of an hour; `make prove` runs it and keeps the table in
+//! `docs/proof/forming.md`.
+
+mod common;
+
+use common::real::{self, Cloud, FIRST, Outcome};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+use std::{fs, thread};
+
+/// How long forming takes when nothing happens, and a little more: the moments lie in it.
+const SPAN: Duration = Duration::from_millis(9000);
+
+/// How long it may take from the agents' start until all is ready.
+const LIMIT: Duration = Duration::from_secs(150);
+
+const HOSTS: [&str; 3] = [FIRST, "micro02", "micro03"];
+
+/// What is done to the cluster while it forms.
+#[derive(Debug, Clone, Copy)]
+enum Blow {
+    /// `kill -9` of the leading agent; systemd starts it again.
+    Agent,
+    /// Power loss of a host, which is started again.
+    Host(&'static str),
+    /// LXD is restarted on a host.
+    Lxd(&'static str),
+}
+
+impl Blow {
+    fn name(self) -> String {
+        match self {
+            Blow::Agent => "`kill -9` of the leading agent".to_owned(),
+            Blow::Host(host) => format!("power loss of {host}"),
+            Blow::Lxd(host) => format!("`systemctl restart lxd` on {host}"),
+        }
+    }
+
+    fn strike(self, cloud: &Cloud) -> Outcome {
+        match self {
+            Blow::Agent => {
+                let kill = "systemctl kill --signal=KILL microcloud.service";
+                cloud.must(FIRST, &["sh", "-c", kill])?;
+            }
+            Blow::Host(host) => {
+                cloud.kill(host)?;
+                cloud.start(host)?;
+            }
+            Blow::Lxd(host) => {
+                cloud.must(host, &["systemctl", "restart", "lxd.service"])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What must be the same whatever happened on the way.
+fn portrait(cloud: &Cloud) -> Outcome<Value> {
+    let mut pool = cloud.query(FIRST, "/1.0/storage-pools/local")?;
+    let mut network = cloud.query(FIRST, "/1.0/networks/lan")?;
+    for object in [&mut pool, &mut network] {
+        if let Some(config) = object["config"].as_object_mut() {
+            config.retain(|key, _| !key.starts_with("volatile."));
+        }
+        if let Some(on) = object["locations"].as_array_mut() {
+            on.sort_by_key(Value::to_string);
+        }
+    }
+    let profile = cloud.query(FIRST, "/1.0/profiles/web")?;
+    Ok(json!({
+        "members": cloud.members(FIRST)?,
+        "pool": pool,
+        "network": network,
+        "profile": profile,
+        "pools": cloud.query(FIRST, "/1.0/storage-pools")?,
+        "projects": cloud.query(FIRST, "/1.0/projects")?,
+    }))
+}
+
+/// A number that nobody chose, from the seed on: a linear congruence is random enough for moments.
+struct Random(u64);
+
+impl Random {
+    /// Below one.
+    fn next(&mut self) -> f64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        f64::from(u32::try_from(self.0 >> 33).unwrap_or_default()) / f64::from(1u32 << 31)
+    }
+}
+
+struct Run {
+    blow: Option<Blow>,
+    moment: Duration,
+    formed: Option<Duration>,
+    epoch: u64,
+    result: String,
+}
+
+/// Forms a cluster on new hosts, strikes once, and waits until it stands.
+fn run(blow: Option<Blow>, moment: Duration, expected: &mut Option<Value>) -> Run {
+    let mut told = Run {
+        blow,
+        moment,
+        formed: None,
+        epoch: 0,
+        result: String::new(),
+    };
+    let outcome = real::with("t-prove", 3, |cloud| {
+        cloud.write_all(&HOSTS)?;
+        let begun = Instant::now();
+        cloud.start_agents(&HOSTS)?;
+        if let Some(blow) = blow {
+            thread::sleep(moment.saturating_sub(begun.elapsed()));
+            told.moment = begun.elapsed();
+            blow.strike(cloud)?;
+        }
+        cloud.wait_formed(&HOSTS, LIMIT)?;
+        told.formed = Some(begun.elapsed());
+        told.epoch = cloud
+            .status(FIRST)?
+            .report
+            .map(|r| r.lease.epoch)
+            .unwrap_or_default();
+        let now = portrait(cloud)?;
+        match expected {
+            None => *expected = Some(now),
+            Some(expected) if *expected == now => {}
+            Some(expected) => {
+                return Err(format!("another cluster: {now:#}, not {expected:#}").into());
+            }
+        }
+        Ok(())
+    });
+    told.result = match outcome {
+        Ok(()) => "the same cluster".to_owned(),
+        Err(why) => {
+            eprintln!("{why}");
+            let why = why.to_string();
+            let first = why.lines().next().unwrap_or_default();
+            format!("FAILED: {first}")
+        }
+    };
+    told
+}
+
+fn row(number: usize, run: &Run) -> String {
+    let formed = run
+        .formed
+        .map_or("–".to_owned(), |t| format!("{:.1}", t.as_secs_f64()));
+    let (what, moment) = match run.blow {
+        None => ("nothing".to_owned(), "–".to_owned()),
+        Some(blow) => (blow.name(), format!("{:.2}", run.moment.as_secs_f64())),
+    };
+    format!(
+        "| {number} | {what} | {moment} | {formed} | {} | {} |",
+        run.epoch, run.result
+    )
+}
+
+/// What the table was made with.
+fn versions() -> Outcome<String> {
+    let mut text = String::new();
+    real::with("t-prove", 1, |cloud| {
+        let environment = cloud.query(FIRST, "/1.0")?["environment"].clone();
+        let word = |key: &str| environment[key].as_str().unwrap_or_default().to_owned();
+        let release = cloud.must(FIRST, &["sh", "-c", ". /etc/os-release; echo $PRETTY_NAME"])?;
+        let systemd = cloud.must(FIRST, &["systemctl", "--version"])?;
+        writeln!(
+            text,
+            "microcloud {}, LXD {}, {}, {}, kernel {}, {} processors",
+            env!("CARGO_PKG_VERSION"),
+            word("server_version"),
+            release.trim(),
+            systemd.lines().next().unwrap_or_default(),
+            word("kernel_version"),
+            thread::available_parallelism().map_or(0, usize::from),
+        )?;
+        Ok(())
+    })?;
+    Ok(text)
+}
+
+#[test]
+#[ignore = "takes a quarter of an hour: make prove"]
+fn prove_forming_survives_what_happens_on_the_way() -> Outcome {
+    let seed = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)?
+        .as_secs();
+    let mut random = Random(seed);
+    let mut blows: Vec<(Blow, f64)> = Vec::new();
+    // Spread over the whole time, each somewhere in its part of it.
+    for part in 0..20 {
+        blows.push((Blow::Agent, (f64::from(part) + random.next()) / 20.0));
+    }
+    for host in HOSTS {
+        for part in 0..3 {
+            blows.push((Blow::Host(host), (f64::from(part) + random.next()) / 3.0));
+        }
+        for part in 0..2 {
+            blows.push((Blow::Lxd(host), (f64::from(part) + random.next()) / 2.0));
+        }
+    }
+    let mut expected = None;
+    let mut runs = vec![run(None, Duration::ZERO, &mut expected)];
+    println!("{}", row(0, &runs[0]));
+    for (blow, part) in blows {
+        let done = run(Some(blow), SPAN.mul_f64(part), &mut expected);
+        println!("{}", row(runs.len(), &done));
+        runs.push(done);
+    }
+    let mut page = format!(
+        "# Forming, with something going wrong on the way
+
+Three new hosts form a cluster from a directory: a `btrfs` pool on one disk of each, a bridge, a
+profile. While they do, one thing goes wrong at a random moment. Each run must end with all
+resources ready and with the same members, pool, network, profile and projects as the run in which
+nothing went wrong. Moments and times count from the start of the agents, in seconds; the epoch
+rises with every take-over.
+
+Made by `cargo test --test prove_form -- --ignored` (part of `make prove`), seed {seed}.
+
+{}
+| run | what went wrong | at | formed after | epoch | ended with |
+|---|---|---|---|---|---|
+",
+        versions()?
+    );
+    for (number, run) in runs.iter().enumerate() {
+        page += &row(number, run);
+        page.push('\n');
+    }
+    let failed: Vec<String> = runs
+        .iter()
+        .enumerate()
+        .filter(|(_, run)| run.result.starts_with("FAILED"))
+        .map(|(number, run)| row(number, run))
+        .collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/proof");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("forming.md"), page)?;
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(failed.join("\n").into())
+    }
+}
