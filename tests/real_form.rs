@@ -24,7 +24,7 @@ fn objects(cloud: &Cloud, host: &str) -> Outcome<BTreeMap<&'static str, Value>> 
         .map(|path| {
             let mut object = cloud.query(host, path)?;
             // LXD lists them in any order.
-            if let Some(on) = object["locations"].as_array_mut() {
+            if let Some(on) = object.get_mut("locations").and_then(Value::as_array_mut) {
                 on.sort_by_key(Value::to_string);
             }
             Ok((path, object))
