@@ -194,10 +194,11 @@ async fn publish(office: &Office) -> Option<Duration> {
 }
 
 fn settle(office: &Office, reading: &Reading, verdict: &Verdict) {
-    if verdict.accepted && reading.unreadable.is_none() {
-        if let Err(error) = office.set_published(&reading.revision) {
-            tracing::warn!(%error, "what was published was not kept");
-        }
+    if verdict.accepted
+        && reading.unreadable.is_none()
+        && let Err(error) = office.set_published(&reading.revision)
+    {
+        tracing::warn!(%error, "what was published was not kept");
     }
     office.show_directory(|shown| {
         shown.behind = !verdict.accepted;

@@ -39,7 +39,7 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// What to do next.
 enum Next {
-    Lead(Lxd, Option<Read>, u64),
+    Lead(Lxd, Option<Box<Read>>, u64),
     Follow(HostTarget),
     Wait(String),
     /// As [`Next::Wait`], and to look again after this time.
@@ -58,7 +58,7 @@ pub async fn run(office: Arc<Office>, stop: CancellationToken) {
         match next {
             Next::Lead(lxd, memory, epoch) => {
                 silence = Silence::default();
-                lead(&office, lxd, memory, epoch, &stop).await;
+                lead(&office, lxd, memory.map(|read| *read), epoch, &stop).await;
             }
             Next::Follow(target) => office.set_duty(Duty::Following(target)),
             Next::Wait(reason) => office.set_duty(Duty::Waiting(reason)),
@@ -113,14 +113,14 @@ impl Silence {
 
 async fn decide(office: &Office, silence: &mut Silence) -> Next {
     // A leader that answers is followed without asking LXD anything.
-    if let Duty::Following(target) = office.duty() {
-        if let Some(beat) = leads(office, &target).await {
-            silence.heard();
-            if silence.memory_version != Some(beat.memory_version) && keep_copy(office).await {
-                silence.memory_version = Some(beat.memory_version);
-            }
-            return Next::Follow(target);
+    if let Duty::Following(target) = office.duty()
+        && let Some(beat) = leads(office, &target).await
+    {
+        silence.heard();
+        if silence.memory_version != Some(beat.memory_version) && keep_copy(office).await {
+            silence.memory_version = Some(beat.memory_version);
         }
+        return Next::Follow(target);
     }
     let Some(socket) = find_lxd_socket(office.lxd_socket.as_deref()) else {
         return Next::Wait("LXD is not installed on this machine, or does not run".to_owned());
@@ -348,7 +348,7 @@ async fn take(office: &Office, lxd: Lxd, read: Read) -> Next {
         holder: office.name().to_owned(),
     };
     match Store::new(lxd.clone()).write(&read, &memory).await {
-        Ok(read) => Next::Lead(lxd, Some(read), epoch),
+        Ok(read) => Next::Lead(lxd, Some(Box::new(read)), epoch),
         Err(e) => Next::Wait(format!("this member could not take over: {e}")),
     }
 }
