@@ -48,5 +48,6 @@ bench: ## Benchmarks (as root)
 fmt: ## Format the sources
 	cargo fmt
 
-schemas: ## Write manifests/schemas anew from the kinds
+schemas: ## Write manifests/schemas and docs/kinds anew from the kinds
 	cargo run --locked --quiet -- schema --write manifests/schemas
+	cargo run --locked --quiet -- explain --write docs/kinds

@@ -69,7 +69,12 @@ fn the_examples_have_the_addresses_of_the_sandbox_named_default() {
         for machine in machines(&directory::read(&folder)).machines {
             let number: u8 = machine.name["micro".len()..].parse().expect("a number");
             let expected = format!("10.77.0.{}", 10 + number);
-            assert_eq!(machine.address.to_string(), expected, "{}", folder.display());
+            assert_eq!(
+                machine.address.to_string(),
+                expected,
+                "{}",
+                folder.display()
+            );
         }
     }
     assert!(text("scripts/lib").contains("EXAMPLE_SUBNET=10.77.0\n"));
@@ -151,7 +156,10 @@ fn the_gitops_example_reads_the_same_in_every_layout_of_sync_tools() {
     std::fs::create_dir_all(&data).expect("a folder");
     symlink("..2024_01_01", volume.join("..data")).expect("a symlink");
     let kustomization = text("examples/gitops/kustomization.yaml");
-    for file in kustomization.lines().filter_map(|l| l.trim().strip_prefix("- ")) {
+    for file in kustomization
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("- "))
+    {
         if file.starts_with("name:") {
             continue;
         }
@@ -215,7 +223,9 @@ fn the_commands_in_the_documents_are_known() {
                     assert!(output.status.success(), "{document}: {command}: {said}");
                 }
                 "make" => {
-                    let known = words[1..].iter().all(|w| w.contains('=') || targets.contains(w));
+                    let known = words[1..]
+                        .iter()
+                        .all(|w| w.contains('=') || targets.contains(w));
                     assert!(known, "{document}: {command}: no such target");
                 }
                 "lxc" | "apt-get" | "git" | "cd" | "systemctl" | "install" => {}
@@ -224,7 +234,12 @@ fn the_commands_in_the_documents_are_known() {
             seen.insert(words[..words.len().min(2)].join(" "));
         }
     }
-    for command in ["make demo", "make test", "microcloud status", "microcloud diff"] {
+    for command in [
+        "make demo",
+        "make test",
+        "microcloud status",
+        "microcloud diff",
+    ] {
         assert!(seen.contains(command), "{command} is nowhere: {seen:?}");
     }
 }
@@ -234,7 +249,11 @@ fn the_links_in_the_documents_lead_somewhere() {
     for document in DOCUMENTS {
         let folder = root().join(document).parent().expect("a folder").to_owned();
         let content = text(document);
-        for target in content.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for target in content
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             if target.contains("://") || target.starts_with('#') {
                 continue;
             }
