@@ -107,6 +107,8 @@ enum About {
     Object(ObjectRef),
     /// Who is in the cluster.
     Members,
+    /// The server's keys: those of all, or of the member it was done on.
+    Server,
     Everything,
     Nothing,
 }
@@ -137,7 +139,7 @@ fn about(event: &Lifecycle) -> About {
         };
     }
     match segments.as_slice() {
-        [] => About::Everything,
+        [] => About::Server,
         ["profiles", name] => named(Kind::Profile, name),
         ["storage-pools", name] => named(Kind::StoragePool, name),
         ["networks", name] => named(Kind::Network, name),
@@ -145,7 +147,9 @@ fn about(event: &Lifecycle) -> About {
         ["projects", name] if *name == store::PROJECT => About::Nothing,
         ["projects", name] => named(Kind::Project, name),
         ["cluster", "members", name] => match event.action.as_str() {
-            "cluster-member-updated" => named(Kind::Member, name),
+            "cluster-member-updated" | "cluster-member-evacuated" | "cluster-member-restored" => {
+                named(Kind::Member, name)
+            }
             _ => About::Members,
         },
         ["cluster", ..] => About::Members,
@@ -189,6 +193,13 @@ impl Inner {
                 }
                 return;
             }
+            About::Server => {
+                let cluster = self.state().desired.cluster().map(|(c, _)| c.clone());
+                let member = (!event.location.is_empty())
+                    .then(|| ObjectRef::new(Kind::Member, event.location.clone()));
+                self.changed_objects(cluster.into_iter().chain(member).collect(), &event);
+                return;
+            }
             About::Everything => {
                 // A member that was just written is one object; everything else about the
                 // cluster is rare enough to look at all of it.
@@ -207,20 +218,7 @@ impl Inner {
         if object.kind == Kind::Network && object.project == DEFAULT_PROJECT {
             objects.push(ObjectRef::new(Kind::Uplink, object.name.clone()));
         }
-        let managed: Vec<ObjectRef> = {
-            let mut state = self.state();
-            objects.retain(|o| {
-                state.desired.resources.contains_key(o) || state.memory.inventory.contains_key(o)
-            });
-            for object in &objects {
-                state.world.dirty.insert(object.clone());
-                state.foreign.insert(object.clone(), event.clone());
-            }
-            objects
-        };
-        for managed in &managed {
-            self.wake(managed, Duration::ZERO);
-        }
+        let managed = self.changed_objects(objects, &event);
         if managed.is_empty() {
             // Not ours, but somebody may wait for it.
             if self.look_at(&object).await.is_err() {
@@ -229,6 +227,30 @@ impl Inner {
             let state = self.state();
             self.wake_waiting(&state, &Topic::Object(object));
         }
+    }
+
+    /// Marks those of these objects that are managed, and wakes them; gives them back.
+    fn changed_objects(&self, mut objects: Vec<ObjectRef>, event: &Lifecycle) -> Vec<ObjectRef> {
+        let mut state = self.state();
+        objects.retain(|o| {
+            state.desired.resources.contains_key(o) || state.memory.inventory.contains_key(o)
+        });
+        for object in &objects {
+            state.world.dirty.insert(object.clone());
+            // Of one change LXD tells from every member, and says on one only who made it.
+            let known = state
+                .foreign
+                .get(object)
+                .is_some_and(|f| f.action == event.action && f.requestor.is_some());
+            if event.requestor.is_some() || !known {
+                state.foreign.insert(object.clone(), event.clone());
+            }
+        }
+        drop(state);
+        for object in &objects {
+            self.wake(object, Duration::ZERO);
+        }
+        objects
     }
 
     /// Reads everything again.

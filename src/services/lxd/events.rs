@@ -136,13 +136,42 @@ fn first_time(recent: &mut VecDeque<Value>, raw: Value) -> bool {
 async fn open(lxd: &Lxd) -> Result<EventStream, TransportError> {
     lxd.count(Method::Get);
     let transport: Arc<dyn Transport> = Arc::clone(&lxd.transport);
-    transport.events(&["lifecycle"]).await
+    transport.events(&["lifecycle", "operation"]).await
 }
 
-/// Reads a lifecycle event; anything else is nothing.
-pub(super) fn lifecycle(raw: &Value) -> Option<Lifecycle> {
-    if raw.get("type")?.as_str()? != "lifecycle" {
+/// Operations that change a member without any lifecycle event (seen on 5.0.2), and the action
+/// that later versions tell.
+const SILENT: [(&str, &str); 2] = [
+    ("Evacuating cluster member", "cluster-member-evacuated"),
+    ("Restoring cluster member", "cluster-member-restored"),
+];
+
+/// The end of an operation that no lifecycle event tells of, as one.
+fn silent(raw: &Value) -> Option<Lifecycle> {
+    let metadata = raw.get("metadata")?;
+    // Also one that failed may have changed the state before it did.
+    if metadata.get("status_code")?.as_u64()? < 200 {
         return None;
+    }
+    let description = metadata.get("description")?.as_str()?;
+    let (_, action) = SILENT.iter().find(|(told, _)| *told == description)?;
+    let location = raw.get("location")?.as_str()?;
+    Some(Lifecycle {
+        action: (*action).to_owned(),
+        source: format!("/1.0/cluster/members/{location}"),
+        project: "default".to_owned(),
+        location: location.to_owned(),
+        requestor: None,
+    })
+}
+
+/// Reads a lifecycle event, or the end of an operation that is as good as one; anything else is
+/// nothing.
+pub(super) fn lifecycle(raw: &Value) -> Option<Lifecycle> {
+    match raw.get("type")?.as_str()? {
+        "lifecycle" => {}
+        "operation" => return silent(raw),
+        _ => return None,
     }
     let metadata = raw.get("metadata")?;
     let text = |value: Option<&Value>| {

@@ -108,3 +108,18 @@ fn lifecycle_events_are_read_with_project_and_requestor() {
         assert!(crate::services::lxd::events::lifecycle(&other).is_none());
     }
 }
+
+#[test]
+fn an_evacuation_is_told_by_its_operation() {
+    let raw = |status: u32, description: &str| {
+        json!({"type": "operation", "location": "m3", "metadata": {
+            "class": "task", "description": description, "status_code": status}})
+    };
+    let told = |raw: &serde_json::Value| crate::services::lxd::events::lifecycle(raw);
+    let event = told(&raw(200, "Evacuating cluster member")).expect("an event");
+    assert_eq!(event.action, "cluster-member-evacuated");
+    assert_eq!(event.source, "/1.0/cluster/members/m3");
+    assert!(told(&raw(400, "Restoring cluster member")).is_some());
+    assert!(told(&raw(103, "Evacuating cluster member")).is_none());
+    assert!(told(&raw(200, "Creating instance")).is_none());
+}
