@@ -7,7 +7,7 @@ use super::output::{Paint, age, count, indented, lines, name, print, refusal, sp
 use crate::agent::api::{AgentStatus, MachineStatus, Role};
 use crate::reconcile::controller::{SourceReport, StatusReport};
 use crate::reconcile::status::{ConditionType, ObjectStatus};
-use crate::resources::{Kind, SourceName};
+use crate::resources::{Kind, SourceName, render};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -195,9 +195,8 @@ fn source(name: SourceName, state: &SourceReport, status: &AgentStatus, paint: P
 fn broken(report: &StatusReport, paint: Paint) -> String {
     let mut text = String::new();
     for broken in report.sources.values().flat_map(|s| &s.broken) {
-        for diagnostic in &broken.diagnostics {
-            text.push_str(&indented(&paint.red(&diagnostic.to_string()), "  "));
-        }
+        let shown = render::render(&broken.diagnostics, paint.on());
+        text.push_str(&indented(shown.trim_end(), "  "));
         if let Some(object) = &broken.reference {
             let kept = report.objects.iter().any(|o| o.object == *object);
             if kept {
