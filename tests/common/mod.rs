@@ -1,3 +1,4 @@
 //! What tests of the whole program share.
 
+pub mod proxy;
 pub mod real;
