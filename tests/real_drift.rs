@@ -54,7 +54,10 @@ fn write_more(cloud: &Cloud) -> Outcome {
         let Some((member, disk)) = member.split_once("}\n---") else {
             return Err("the member's text has another shape".into());
         };
-        cloud.write(&format!("{host}.yaml"), &format!("{member}{more}\n---{disk}"))?;
+        cloud.write(
+            &format!("{host}.yaml"),
+            &format!("{member}{more}\n---{disk}"),
+        )?;
     }
     cloud.write("things.yaml", THINGS)?;
     cloud.write("cluster.yaml", CLUSTER)?;
@@ -92,7 +95,10 @@ fn comes_back(cloud: &Cloud, hand: &Hand<'_>) -> Outcome {
     let before = last_event(cloud)?;
     cloud.must(hand.host, &["sh", "-ec", hand.script])?;
     let about = |e: &Event| {
-        e.number > before && e.object.as_ref().is_some_and(|o| o.to_string() == hand.object)
+        e.number > before
+            && e.object
+                .as_ref()
+                .is_some_and(|o| o.to_string() == hand.object)
     };
     wait(&format!("{}: repaired and told", hand.what), SOON, || {
         let events: Vec<Event> = cloud.events(FIRST)?.into_iter().filter(about).collect();
@@ -103,12 +109,18 @@ fn comes_back(cloud: &Cloud, hand: &Hand<'_>) -> Outcome {
             let after = |e: &&Event| e.number > t.number && e.reason == "Reconciled";
             events.iter().any(|e| after(&e))
         });
-        Ok(if done { Ok(()) } else { Err(format!("{events:#?}")) })
+        Ok(if done {
+            Ok(())
+        } else {
+            Err(format!("{events:#?}"))
+        })
     })?;
     let elsewhere = cloud.hosts().into_iter().find(|h| h != hand.host);
     let elsewhere = elsewhere.ok_or("there is one host only")?;
     let seen = cloud.query(&elsewhere, hand.path)?;
-    let value = seen.pointer(hand.pointer).unwrap_or(&serde_json::Value::Null);
+    let value = seen
+        .pointer(hand.pointer)
+        .unwrap_or(&serde_json::Value::Null);
     if *value != hand.value {
         return Err(format!("{}: {elsewhere} has {value}: {seen:#}", hand.what).into());
     }
@@ -126,7 +138,10 @@ fn changes_come_back(cloud: &Cloud) -> Outcome {
             host: "micro02",
             script: "lxc profile device remove web eth0",
             object: "Profile/web",
-            says: &["devices.eth0.network was gone, wanted lan", "root on micro02"],
+            says: &[
+                "devices.eth0.network was gone, wanted lan",
+                "root on micro02",
+            ],
             path: "/1.0/profiles/web",
             pointer: "/devices/eth0/network",
             value: "lan".into(),
@@ -265,7 +280,10 @@ fn stray_keys_stay(cloud: &Cloud) -> Outcome {
     }
     let told: Vec<Event> = cloud.events(FIRST)?;
     let told: Vec<&Event> = told.iter().filter(|e| e.number > before).collect();
-    if told.iter().any(|e| e.reason == "Drifted" || e.reason == "Configured") {
+    if told
+        .iter()
+        .any(|e| e.reason == "Drifted" || e.reason == "Configured")
+    {
         return Err(format!("stray keys are nobody's business: {told:#?}").into());
     }
     // A repair beside them carries them over.
@@ -273,7 +291,10 @@ fn stray_keys_stay(cloud: &Cloud) -> Outcome {
     wait("limits.cpu is back", SOON, || {
         let web = cloud.query("micro02", "/1.0/profiles/web")?;
         let (cpu, stray) = (&web["config"]["limits.cpu"], &web["config"]["user.stray"]);
-        match (cpu == "2", stray == "1" && web["devices"]["gpu"]["type"] == "gpu") {
+        match (
+            cpu == "2",
+            stray == "1" && web["devices"]["gpu"]["type"] == "gpu",
+        ) {
             (_, false) => Err(format!("the repair took the stray keys away: {web:#}").into()),
             (true, true) => Ok(Ok(())),
             (false, true) => Ok(Err(format!("it is {cpu}"))),
@@ -284,7 +305,10 @@ fn stray_keys_stay(cloud: &Cloud) -> Outcome {
 /// What an operator did with a member by hand is shown and not undone.
 fn evacuation_is_shown(cloud: &Cloud) -> Outcome {
     cloud.lxc("micro02", &["cluster", "evacuate", "micro03", "--force"])?;
-    let words = ["micro03 was evacuated by hand and stays so", "lxc cluster restore micro03"];
+    let words = [
+        "micro03 was evacuated by hand and stays so",
+        "lxc cluster restore micro03",
+    ];
     let shown = cloud.wait_says(FIRST, "Member/micro03", &words, SOON)?;
     if shown.ready() {
         return Err(format!("it must not be ready: {}", sentence(&shown)).into());
@@ -335,12 +359,27 @@ fn nothing_is_written(cloud: &Cloud) -> Outcome {
     for host in cloud.hosts() {
         let inside = "/run/counted-lxd.socket";
         let listen = cloud.root(&host)?.join(inside.trim_start_matches('/'));
-        proxies.push((host.clone(), Proxy::start(&listen, &cloud.lxd_socket(&host))?));
+        proxies.push((
+            host.clone(),
+            Proxy::start(&listen, &cloud.lxd_socket(&host))?,
+        ));
         let config = format!("directory: {DIRECTORY}\nlxdSocket: {inside}\n");
-        let words = ["sh", "-c", "mkdir -p /etc/microcloud/resources; cat > /etc/microcloud/agent.yaml"];
+        let words = [
+            "sh",
+            "-c",
+            "mkdir -p /etc/microcloud/resources; cat > /etc/microcloud/agent.yaml",
+        ];
         // Only the first host has a directory.
-        let config = if host == FIRST { config } else { format!("lxdSocket: {inside}\n") };
-        let words = if host == FIRST { words } else { ["sh", "-c", "cat > /etc/microcloud/agent.yaml"] };
+        let config = if host == FIRST {
+            config
+        } else {
+            format!("lxdSocket: {inside}\n")
+        };
+        let words = if host == FIRST {
+            words
+        } else {
+            ["sh", "-c", "cat > /etc/microcloud/agent.yaml"]
+        };
         cloud.must_with(&host, &words, &config)?;
         cloud.must(&host, &["systemctl", "restart", "microcloud"])?;
     }
@@ -348,10 +387,17 @@ fn nothing_is_written(cloud: &Cloud) -> Outcome {
     wait("300 profiles", Duration::from_secs(60), || {
         let listed = cloud.query(FIRST, "/1.0/profiles")?;
         let count = listed.as_array().map_or(0, Vec::len);
-        Ok(if count >= 302 { Ok(()) } else { Err(format!("{count}")) })
+        Ok(if count >= 302 {
+            Ok(())
+        } else {
+            Err(format!("{count}"))
+        })
     })?;
     cloud.wait_ready(FIRST, SOON)?;
-    let made: u64 = proxies.iter().map(|(_, p)| p.seen().writes.len() as u64).sum();
+    let made: u64 = proxies
+        .iter()
+        .map(|(_, p)| p.seen().writes.len() as u64)
+        .sum();
     if made < 300 {
         return Err(format!("the proxies saw {made} writes of 300 profiles").into());
     }
@@ -360,7 +406,11 @@ fn nothing_is_written(cloud: &Cloud) -> Outcome {
     let quiet = |proxies: &[(String, Proxy)], what: &str| -> Outcome {
         for (host, proxy) in proxies {
             let seen = proxy.take();
-            eprintln!("{what}: {host}: {} requests, {} writes", seen.requests, seen.writes.len());
+            eprintln!(
+                "{what}: {host}: {} requests, {} writes",
+                seen.requests,
+                seen.writes.len()
+            );
             if !seen.writes.is_empty() {
                 return Err(format!("{what}: {host} wrote: {:?}", seen.writes).into());
             }
@@ -371,7 +421,12 @@ fn nothing_is_written(cloud: &Cloud) -> Outcome {
     std::thread::sleep(watched_for());
     quiet(&proxies, &format!("{:?} of running", watched_for()))?;
     let looks = |cloud: &Cloud| -> Outcome<u64> {
-        Ok(cloud.status(FIRST)?.report.ok_or("no report")?.counters.looks)
+        Ok(cloud
+            .status(FIRST)?
+            .report
+            .ok_or("no report")?
+            .counters
+            .looks)
     };
     let before = looks(cloud)?;
     cloud.must(FIRST, &["microcloud", "reconcile"])?;
