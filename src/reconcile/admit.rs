@@ -100,7 +100,7 @@ mod tests {
         let also = step("b", vec![Claim::shared(ClaimOn::Membership)]);
         let alone = step("c", vec![Claim::exclusive(ClaimOn::Membership)]);
         let mut in_flight = InFlight::default();
-        in_flight.take(&[shared.clone()]);
+        in_flight.take(std::slice::from_ref(&shared));
         assert_eq!(admit(&plan(vec![also.clone()]), &in_flight).run.len(), 1);
         let held = admit(&plan(vec![alone.clone()]), &in_flight);
         assert!(held.run.is_empty());

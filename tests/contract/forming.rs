@@ -119,7 +119,7 @@ async fn the_first_member_leads(cloud: &dyn Cloud) -> Outcome {
     same(&member.url, &format!("https://{}", host.address))?;
     same(member.status.as_str(), "Online")?;
     same(member.message.as_str(), "Fully operational")?;
-    same(&sorted(&member.roles), &["database", "database-leader"])?;
+    same(sorted(&member.roles), ["database", "database-leader"])?;
     same(member.failure_domain.as_str(), "default")?;
     same(&member.groups, &["default"])?;
     is(member.database, "it does not hold the database")?;

@@ -54,7 +54,7 @@ pub(super) async fn reconcile(object: &ObjectRef, inner: &Arc<Inner>) -> Outcome
     }
     let (plan, admitted) = match decide(object, inner) {
         Decision::Settled(action) => return Outcome::Done(action),
-        Decision::Work(plan, admitted) => (plan, admitted),
+        Decision::Work(work) => *work,
     };
     let result = work(&plan, &admitted.run, inner).await;
     finish(object, &plan, &admitted, result, inner).await
@@ -62,7 +62,7 @@ pub(super) async fn reconcile(object: &ObjectRef, inner: &Arc<Inner>) -> Outcome
 
 enum Decision {
     Settled(Action),
-    Work(Plan, Admitted),
+    Work(Box<(Plan, Admitted)>),
 }
 
 /// Plans, admits and records, all at one moment.
@@ -91,7 +91,7 @@ fn decide(object: &ObjectRef, inner: &Arc<Inner>) -> Decision {
         return Decision::Settled(again.map_or(Action::await_change(), Action::requeue));
     }
     state.in_flight.take(&admitted.run);
-    Decision::Work(plan, admitted)
+    Decision::Work(Box::new((plan, admitted)))
 }
 
 /// A difference on an object that was as wanted and whose resource did not change is drift: it is
@@ -518,7 +518,7 @@ async fn finish(
                 Verb::Update | Verb::Unchanged => ("Configured", Severity::Normal),
             };
             state.tell(now, Some(object), severity, reason, sentences.join("; "));
-            if object.kind != Kind::Cluster && state.desired.resources.get(object).is_none() {
+            if object.kind != Kind::Cluster && !state.desired.resources.contains_key(object) {
                 // The rest of what is due for deletion is counted anew.
                 inner.wake_waiting(state, &Topic::Operator);
             }

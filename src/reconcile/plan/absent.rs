@@ -54,11 +54,11 @@ pub(super) fn plan(object: &ObjectRef, view: &View<'_>) -> Plan {
         );
         return plan;
     }
-    if matches!(object.kind, Kind::Network | Kind::Uplink) {
-        if let Some(waiting) = safety::all_members_online(view) {
-            plan.waiting_on.push(waiting);
-            return plan;
-        }
+    if matches!(object.kind, Kind::Network | Kind::Uplink)
+        && let Some(waiting) = safety::all_members_online(view)
+    {
+        plan.waiting_on.push(waiting);
+        return plan;
     }
     // An approval of many deletions is not used up by one of them: it names their number and
     // expires.

@@ -85,9 +85,10 @@ fn form(
         match report {
             Some(report) => {
                 answered += 1;
-                if let LxdReport::Running(lxd) = &report.lxd {
-                    if lxd.clustered {
-                        plan.refuse(
+                if let LxdReport::Running(lxd) = &report.lxd
+                    && lxd.clustered
+                {
+                    plan.refuse(
                             reasons::CLUSTER_EXISTS,
                             format!(
                                 "{} is a member of a cluster already, so {} must join that one and \
@@ -96,7 +97,6 @@ fn form(
                                 machine.name, spec.initiator, spec.initiator
                             ),
                         );
-                    }
                 }
             }
             None => silent.push(machine.name.clone()),

@@ -348,10 +348,10 @@ fn update(
     let name = &object.name;
     let seen = &row.value;
     let mut diff = Diff::new(ignore, view.entry(object), &view.world.secrets, true);
-    if let Some(address) = host_of(&seen.url) {
-        if address != spec.address.to_string() {
-            diff.cannot_change("address", &address, &spec.address.to_string());
-        }
+    if let Some(address) = host_of(&seen.url)
+        && address != spec.address.to_string()
+    {
+        diff.cannot_change("address", &address, &spec.address.to_string());
     }
     let (server_keys, member_keys) = split(&spec.config);
     let mut wanted = seen.clone();

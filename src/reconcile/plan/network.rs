@@ -87,10 +87,10 @@ pub(super) fn keys_of_member(
     view: &View<'_>,
 ) -> Option<Values> {
     let network = ObjectRef::in_project(Kind::Network, project, name);
-    if let Some(resource) = view.desired.resources.get(&network) {
-        if let Spec::Network(spec) = &resource.spec {
-            return spec.members.get(member).cloned();
-        }
+    if let Some(resource) = view.desired.resources.get(&network)
+        && let Spec::Network(spec) = &resource.spec
+    {
+        return spec.members.get(member).cloned();
     }
     let reference = ObjectRef::new(Kind::Uplink, name);
     match &view.desired.resources.get(&reference)?.spec {

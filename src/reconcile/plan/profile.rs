@@ -153,16 +153,15 @@ fn references(
     plan: &mut Plan,
 ) {
     let world = &view.world.lxd;
-    if object.project != DEFAULT_PROJECT {
-        if let Ok(projects) = world.projects.get() {
-            if !projects.contains_key(&object.project) {
-                missing(
-                    ObjectRef::new(Kind::Project, object.project.clone()),
-                    view,
-                    plan,
-                );
-            }
-        }
+    if object.project != DEFAULT_PROJECT
+        && let Ok(projects) = world.projects.get()
+        && !projects.contains_key(&object.project)
+    {
+        missing(
+            ObjectRef::new(Kind::Project, object.project.clone()),
+            view,
+            plan,
+        );
     }
     for keys in devices.values() {
         let text = |key: &str| match keys.get(key) {

@@ -163,6 +163,10 @@ pub enum Guard {
 
 /// What is done. Everything `apply` needs is in here: it makes no choices.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are a few at a time, and each is looked at once"
+)]
 pub enum Action {
     /// Form the cluster on its first member.
     Bootstrap {
