@@ -6,7 +6,7 @@ use super::envelope::{self, Answer};
 use super::error::LxdError;
 use super::path::{internal, path};
 use super::requests::{JoinRequest, JoinToken};
-use super::transport::Method;
+use super::transport::{Method, TransportError};
 use super::types::{Cluster, Group, Member, MemberPut, Server, Versioned};
 use serde_json::{Value, json};
 
@@ -65,22 +65,30 @@ impl Lxd {
         .await
     }
 
-    /// Makes this server stand alone again, with its own name and certificate; its daemon
-    /// restarts. What it held of the cluster is gone from its database.
+    /// Makes this server stand alone again, with its own name and certificate, and waits until its
+    /// daemon has restarted. What it held of the cluster is gone from its database.
     ///
     /// This is also the way out of a join that failed half way: then `environment.server_clustered`
     /// is true and [`Lxd::cluster`] says `enabled: false`, and every join is refused. Before the
     /// next join a member must [`Lxd::forget_raft_node`].
     ///
     /// # Errors
-    /// There are other members, or the request was refused.
+    /// There are other members, the request was refused, or the daemon did not come back.
     pub async fn leave_cluster(&self) -> Result<(), LxdError> {
-        self.write(
-            Write::new(Method::Put, path(&["cluster"]))
-                .body(&json!({ "server_name": "", "enabled": false }))
-                .deadline(deadlines::MEMBERSHIP),
-        )
-        .await
+        let left = self
+            .write(
+                Write::new(Method::Put, path(&["cluster"]))
+                    .body(&json!({ "server_name": "", "enabled": false }))
+                    .deadline(deadlines::MEMBERSHIP),
+            )
+            .await;
+        match left {
+            // It may replace itself before its answer is complete.
+            Ok(()) | Err(LxdError::Transport(TransportError::Broken { .. })) => {
+                self.restarted().await
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Strikes the database node at `address` (`host:port`) that belongs to no member; asked on a

@@ -29,6 +29,13 @@ pub const BUILD: Duration = Duration::from_secs(120);
 /// networks and pools anew.
 pub const MEMBERSHIP: Duration = Duration::from_secs(120);
 
+/// How long a daemon that is about to restart itself may look as if it did not: it answers first,
+/// and replaces itself within a second.
+pub const RESTART_NOTICE: Duration = Duration::from_secs(5);
+
+/// How often a restarting daemon is asked whether it is back.
+pub const RESTART_POLL: Duration = Duration::from_millis(100);
+
 /// Evacuating and restoring a member: its instances are stopped or moved one by one.
 pub const EVACUATE: Duration = Duration::from_secs(600);
 

@@ -8,6 +8,7 @@ use super::transport::Method;
 use super::types::{Server, Versioned};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use tokio::time::{Instant, sleep};
 
 impl Lxd {
     /// Whether the daemon has started; only over its unix socket.
@@ -20,6 +21,36 @@ impl Lxd {
         self.get::<Value>("/internal/ready".to_owned(), Vec::new(), deadlines::READ)
             .await
             .map(|_| ())
+    }
+
+    /// Waits until a daemon that restarts itself has done so and is ready again; only over its
+    /// unix socket. It does after [`Lxd::leave_cluster`], and when another member removed it
+    /// ([`Lxd::delete_member`]).
+    ///
+    /// It answers a moment longer before it goes, so one good answer says nothing: it is back when
+    /// it was not ready in between, or has been ready all the time for
+    /// [`deadlines::RESTART_NOTICE`].
+    ///
+    /// # Errors
+    /// [`LxdError::Unavailable`] when it does not come back within [`deadlines::MEMBERSHIP`].
+    pub async fn restarted(&self) -> Result<(), LxdError> {
+        let start = Instant::now();
+        let mut away = false;
+        loop {
+            let ready = self.ready().await;
+            let elapsed = start.elapsed();
+            match ready {
+                Ok(()) if away || elapsed >= deadlines::RESTART_NOTICE => return Ok(()),
+                Ok(()) => {}
+                Err(_) => away = true,
+            }
+            if elapsed >= deadlines::MEMBERSHIP {
+                return Err(LxdError::Unavailable {
+                    message: "the daemon restarted and has not come back".to_owned(),
+                });
+            }
+            sleep(deadlines::RESTART_POLL).await;
+        }
     }
 
     /// The server that answers: capabilities, environment, the cluster's and its own

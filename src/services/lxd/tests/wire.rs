@@ -141,3 +141,42 @@ async fn a_password_that_reads_as_true_is_not_made_true() {
         [r#"PUT /1.0 {"config":{"core.trust_password":true,"user.a":"true"}}"#]
     );
 }
+
+/// The daemon answers, answers on for a moment, goes, and comes back.
+#[tokio::test(start_paused = true)]
+async fn leaving_ends_when_the_daemon_is_back() {
+    let (double, lxd) = Double::new();
+    double.push(Err(super::double::broken()));
+    double.sync(json!({}));
+    double.push(Err(super::double::broken()));
+    double.answer(503, super::double::error(503, "LXD daemon not ready yet"));
+    double.sync(json!({}));
+    lxd.leave_cluster().await.expect("it left");
+    let asked = double.asked();
+    assert_eq!(
+        asked[0],
+        r#"PUT /1.0/cluster {"enabled":false,"server_name":""}"#
+    );
+    assert_eq!(asked[1..], ["GET /internal/ready"; 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_never_seems_to_restart_is_believed_after_a_while() {
+    let (double, lxd) = Double::new();
+    for _ in 0..100 {
+        double.sync(json!({}));
+    }
+    let start = tokio::time::Instant::now();
+    lxd.restarted().await.expect("ready");
+    assert!((5..6).contains(&start.elapsed().as_secs()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_does_not_come_back_is_unavailable() {
+    let (double, lxd) = Double::new();
+    for _ in 0..2000 {
+        double.push(Err(super::double::broken()));
+    }
+    let failure = lxd.restarted().await.expect_err("gone");
+    assert_eq!(failure.category(), "Unavailable");
+}
