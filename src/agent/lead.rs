@@ -122,6 +122,9 @@ async fn decide(office: &Office, silence: &mut Silence) -> Next {
         }
         return Next::Follow(target);
     }
+    let Some(_leave) = office.machine.local.may_ask_lxd() else {
+        return Next::Wait("LXD on this machine is joining a cluster".to_owned());
+    };
     let Some(socket) = find_lxd_socket(office.lxd_socket.as_deref()) else {
         return Next::Wait("LXD is not installed on this machine, or does not run".to_owned());
     };
@@ -157,6 +160,9 @@ async fn leads(office: &Office, target: &HostTarget) -> Option<Beat> {
 
 /// Keeps a copy of the controller's memory, which has changed; whether that worked.
 async fn keep_copy(office: &Office) -> bool {
+    let Some(_leave) = office.machine.local.may_ask_lxd() else {
+        return false;
+    };
     let Some(socket) = find_lxd_socket(office.lxd_socket.as_deref()) else {
         return false;
     };

@@ -66,7 +66,7 @@ pub(super) async fn state(lxd: &Lxd) -> Result<LxdState, LxdError> {
         leftovers(lxd).await?
     };
     // Of a join that an earlier run of this agent began; while it runs, the caller knows by itself.
-    let joining = !server.environment.server_clustered && lxd_form::forming(lxd).await?;
+    let joining = !server.environment.server_clustered && lxd_form::forming(lxd).await?.is_some();
     let config = server.config_text();
     let key = |name: &str| config.get(name).cloned().unwrap_or_default();
     let environment = &server.environment;

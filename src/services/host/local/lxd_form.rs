@@ -27,7 +27,9 @@ const PORT: u16 = 8443;
 const READY: Duration = Duration::from_secs(30);
 /// How long the outcome of a broken join is waited for.
 const OUTCOME: Duration = Duration::from_secs(60);
-/// How long to pause between two looks.
+/// How long to pause between two looks at a service that may be joining.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long to pause between two looks at a service that starts.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The parts of a join token that are checked here.
@@ -165,6 +167,7 @@ async fn join_at(lxd: &Lxd, request: &JoinLxd) -> Result<(), HostError> {
     }
     let end = Instant::now() + if unknown(&outcome) { OUTCOME } else { READY };
     loop {
+        settled(lxd).await?;
         let now = ready(lxd, end.saturating_duration_since(Instant::now())).await;
         match (&outcome, now) {
             (_, Ok(now)) if now.environment.server_clustered => {
@@ -184,7 +187,7 @@ async fn join_at(lxd: &Lxd, request: &JoinLxd) -> Result<(), HostError> {
             (Ok(()), Ok(_)) if Instant::now() >= end => {
                 return Err(failed("the service says it joined, but is in no cluster"));
             }
-            _ => sleep(PAUSE).await,
+            _ => sleep(LOOK).await,
         }
     }
 }
@@ -226,36 +229,37 @@ async fn finish(
         .map_err(|e| failed(format!("joined, but cannot set core.https_address: {e}")))
 }
 
-/// Waits until the join is over. The service calls itself clustered while it is still at it, and
-/// a write in the midst of it hangs, and holds the join up, for most of a minute.
+/// Waits until the service is not forming or joining a cluster. It calls itself clustered while
+/// it is still at it, and what is asked of its database in the midst of that hangs, and can hold
+/// the join up, for most of a minute; only the operation itself may be asked for.
 async fn settled(lxd: &Lxd) -> Result<(), HostError> {
     let end = Instant::now() + OUTCOME;
     loop {
         match forming(lxd).await {
-            Ok(false) => return Ok(()),
-            Ok(true) if Instant::now() >= end => {
+            Ok(None) => return Ok(()),
+            _ if Instant::now() >= end => {
                 return Err(failed(format!(
-                    "the join is not over after {} s",
+                    "the service has been forming or joining a cluster for {} s",
                     OUTCOME.as_secs()
                 )));
             }
-            Err(error) if Instant::now() >= end => {
-                return Err(failed(format!(
-                    "cannot see whether the join is over: {error}"
-                )));
+            Ok(Some(operation)) => {
+                // How it ended shows in what the service is then.
+                let _ = lxd.wait(&operation, end - Instant::now()).await;
             }
-            Ok(true) | Err(_) => sleep(PAUSE).await,
+            Err(_) => sleep(LOOK).await,
         }
     }
 }
 
-/// Whether the service is forming or joining a cluster now.
-pub(super) async fn forming(lxd: &Lxd) -> Result<bool, LxdError> {
+/// The operation that forms or joins a cluster now, if there is one.
+pub(super) async fn forming(lxd: &Lxd) -> Result<Option<String>, LxdError> {
     let operations = lxd.operations().await?;
-    Ok(operations.iter().any(|operation| {
+    let running = operations.into_iter().find(|operation| {
         let lives = operation.class == "task" && operation.status_code < 200;
         lives && operation.resources.get("cluster").is_some()
-    }))
+    });
+    Ok(running.map(|operation| operation.id))
 }
 
 /// Writes the keys that differ.

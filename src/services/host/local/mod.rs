@@ -16,13 +16,13 @@ mod wipefs;
 
 pub use lxd::find_lxd_socket;
 
-use super::types::{BootstrapLxd, HostError, HostReport, JoinLxd, LxdReport, WipeDisk};
+use super::types::{BootstrapLxd, HostError, HostReport, JoinLxd, LxdReport, LxdState, WipeDisk};
 use crate::services::peer::VERSION;
 use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{RwLock, RwLockReadGuard};
 
 /// Where the kernel shows the machine; other places in tests.
 #[derive(Debug, Clone)]
@@ -60,8 +60,11 @@ pub struct LocalHost {
     lxd_socket: Option<PathBuf>,
     /// Held by what changes the machine: one change at a time.
     changing: tokio::sync::Mutex<()>,
-    /// Whether the service is joining a cluster now.
-    joining: AtomicBool,
+    /// Held for writing while the service joins a cluster, and for reading by whoever asks it
+    /// something: a question in the midst of a join hangs and can hold the join up.
+    asking: RwLock<()>,
+    /// The service as it was seen last.
+    seen: Mutex<Option<LxdState>>,
     /// Disks that are being read; one that hangs is not asked again until it answers.
     probing: Arc<Mutex<HashSet<DeviceNumber>>>,
 }
@@ -107,22 +110,6 @@ impl std::fmt::Display for DeviceNumber {
     }
 }
 
-/// Marks that a join is running, until dropped.
-struct Joining<'a>(&'a AtomicBool);
-
-impl Joining<'_> {
-    fn begin(mark: &AtomicBool) -> Joining<'_> {
-        mark.store(true, Ordering::SeqCst);
-        Joining(mark)
-    }
-}
-
-impl Drop for Joining<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::SeqCst);
-    }
-}
-
 impl LocalHost {
     /// This machine as member `name`. The instance service is at `lxd_socket`, or at the first of
     /// the known places.
@@ -132,7 +119,8 @@ impl LocalHost {
             roots: Roots::default(),
             lxd_socket,
             changing: tokio::sync::Mutex::default(),
-            joining: AtomicBool::new(false),
+            asking: RwLock::default(),
+            seen: Mutex::default(),
             probing: Arc::default(),
         }
     }
@@ -152,15 +140,11 @@ impl LocalHost {
     /// # Errors
     /// The kernel does not show its disks or interfaces.
     pub async fn report(&self, fingerprint: &str) -> Result<HostReport, HostError> {
-        let before = self.joining.load(Ordering::SeqCst);
-        let (mut lxd, disks, interfaces) = tokio::join!(
-            lxd::report(self.lxd_socket.as_deref()),
+        let (lxd, disks, interfaces) = tokio::join!(
+            self.lxd(),
             disks::report(&self.roots, &self.probing),
             interfaces::report(&self.roots),
         );
-        if let LxdReport::Running(state) = &mut lxd {
-            state.joining |= before || self.joining.load(Ordering::SeqCst);
-        }
         Ok(HostReport {
             name: self.name.clone(),
             agent_version: VERSION.to_owned(),
@@ -173,6 +157,30 @@ impl LocalHost {
             disks: disks?,
             interfaces: interfaces?,
         })
+    }
+
+    /// Leave to ask the instance service something, until dropped; `None` while it joins a
+    /// cluster, when it must be left alone.
+    pub fn may_ask_lxd(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        self.asking.try_read().ok()
+    }
+
+    /// Looks at the instance service; while it joins, tells what it was before.
+    async fn lxd(&self) -> LxdReport {
+        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(_leave) = self.may_ask_lxd() else {
+            let before = seen().clone().unwrap_or_default();
+            return LxdReport::Running(LxdState {
+                joining: true,
+                ..before
+            });
+        };
+        let report = lxd::report(self.lxd_socket.as_deref()).await;
+        *seen() = match &report {
+            LxdReport::Running(state) => Some(state.clone()),
+            _ => None,
+        };
+        report
     }
 
     /// Makes the standalone instance service the first member of a cluster. Done already is done.
@@ -192,7 +200,9 @@ impl LocalHost {
     pub async fn join_lxd(&self, request: JoinLxd) -> Result<(), HostError> {
         self.is_meant(&request.name)?;
         let _one = self.one_change()?;
-        let _joining = Joining::begin(&self.joining);
+        // What reports say until it is over.
+        self.lxd().await;
+        let _nobody_else = self.asking.write().await;
         lxd_form::join(self.lxd_socket.as_deref(), request).await
     }
 
@@ -226,5 +236,55 @@ impl LocalHost {
         fs::read_to_string(self.roots.proc.join(path))
             .map(|text| text.trim().to_owned())
             .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn while_it_joins_the_service_is_not_asked_and_told_as_before() {
+        let nowhere = Some(PathBuf::from("/nowhere/unix.socket"));
+        let host = LocalHost::new("m", nowhere);
+        assert!(matches!(host.lxd().await, LxdReport::NotRunning { .. }));
+        let before = LxdState {
+            version: "5.0.2".to_owned(),
+            ..LxdState::default()
+        };
+        *host.seen.lock().unwrap() = Some(before.clone());
+        let joining = host.asking.write().await;
+        assert!(host.may_ask_lxd().is_none());
+        let expected = LxdState {
+            joining: true,
+            ..before
+        };
+        assert_eq!(host.lxd().await, LxdReport::Running(expected));
+        drop(joining);
+        assert!(host.may_ask_lxd().is_some());
+        assert!(matches!(host.lxd().await, LxdReport::NotRunning { .. }));
+    }
+
+    #[tokio::test]
+    async fn one_change_at_a_time_and_only_of_this_machine() {
+        let host = LocalHost::new("m", Some(PathBuf::from("/nowhere/unix.socket")));
+        let request = |name: &str| BootstrapLxd {
+            name: name.to_owned(),
+            address: "10.0.0.1".parse().unwrap(),
+        };
+        let refused = host.bootstrap_lxd(request("n")).await;
+        assert!(
+            matches!(&refused, Err(HostError::GuardFailed { reason }) if reason.contains("is `m`, not `n`")),
+            "{refused:?}"
+        );
+        let running = host.changing.lock().await;
+        let refused = host.bootstrap_lxd(request("m")).await;
+        assert!(
+            matches!(&refused, Err(HostError::GuardFailed { reason }) if reason.contains("still running")),
+            "{refused:?}"
+        );
+        drop(running);
+        let tried = host.bootstrap_lxd(request("m")).await;
+        assert!(matches!(tried, Err(HostError::Failed { .. })), "{tried:?}");
     }
 }

@@ -105,6 +105,10 @@ impl Transport for Fake {
                 }
             }
             (Method::Get, "/1.0/operations/op" | "/1.0/operations/op/wait") => {
+                if service.busy > 0 {
+                    service.busy -= 1;
+                    return sync(operation(103, ""));
+                }
                 let failed = service.joining == Joining::Fails;
                 sync(operation(
                     if failed { 400 } else { 200 },
