@@ -26,8 +26,8 @@ use super::faults::FaultAction;
 use super::world::World;
 use crate::services::lxd::{Method, Request, Response};
 use reply::{Answer, Refusal, Reply, answer, refusal};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -236,7 +236,7 @@ impl Call<'_> {
     }
 
     /// Checks `If-Match` against the object as it is.
-    pub fn check_etag(&self, object: &Value) -> Result<(), Refusal> {
+    pub fn check_etag(&self, object: &impl Serialize) -> Result<(), Refusal> {
         let Some(wanted) = &self.request.if_match else {
             return Ok(());
         };

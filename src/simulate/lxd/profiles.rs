@@ -7,7 +7,7 @@ use super::{Call, encode};
 use crate::services::lxd::Method;
 use crate::simulate::contents::{Used, with_project};
 use crate::simulate::database::{Map, ProfileRow, State};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -272,8 +272,8 @@ fn profile_url(project: &str, name: &str) -> String {
     with_project(&format!("/1.0/profiles/{}", encode(name)), project)
 }
 
-fn writable(row: &ProfileRow) -> Value {
-    json!([row.config, row.description, row.devices])
+fn writable(row: &ProfileRow) -> impl Serialize {
+    (&row.config, &row.description, &row.devices)
 }
 
 /// Devices without empty values.

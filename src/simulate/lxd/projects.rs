@@ -7,7 +7,7 @@ use super::{Call, encode};
 use crate::services::lxd::Method;
 use crate::simulate::contents::{Used, with_project};
 use crate::simulate::database::{Map, ProfileRow, ProjectRow};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 #[derive(Debug, Default, Deserialize)]
@@ -221,8 +221,8 @@ fn project_url(name: &str) -> String {
     format!("/1.0/projects/{}", encode(name))
 }
 
-fn writable(row: &ProjectRow) -> Value {
-    json!([row.description, row.config])
+fn writable(row: &ProjectRow) -> impl Serialize {
+    (&row.description, &row.config)
 }
 
 fn check_name(name: &str) -> Result<(), Refusal> {
