@@ -186,7 +186,13 @@ async fn alone(office: &Office, lxd: Lxd, stored: Option<Read>) -> Next {
     let name = office.name();
     let read = office.reading().map(|r| r.resources).unwrap_or_default();
     let founding = office.founding().unwrap_or_default();
-    if let Some(reason) = lost_its_cluster(office).await {
+    let own = stored
+        .as_ref()
+        .is_some_and(|read| read.memory.lease.holder == name);
+    let founds = stored.is_none() && (office.founds(&read) || office.founds(&founding));
+    if (own || founds)
+        && let Some(reason) = lost_its_cluster(office).await
+    {
         return Next::Wait(reason);
     }
     match stored {
@@ -196,7 +202,7 @@ async fn alone(office: &Office, lxd: Lxd, stored: Option<Read>) -> Next {
              delete the project microcloud in LXD if that one is gone",
             read.memory.lease.holder
         )),
-        None if office.founds(&read) || office.founds(&founding) => {
+        None if founds => {
             let epoch = office.machine.epochs.highest().number + 1;
             Next::Lead(lxd, None, epoch)
         }

@@ -148,7 +148,8 @@ pub async fn start(config: Config) -> Result<Agent, StartError> {
     let epochs = Arc::new(EpochBook::open(&config.state_dir)?);
     let socket = ControlSocket::bind(&config.socket).await?;
     let machine = Arc::new(Machine {
-        local: LocalHost::new(&config.name, config.lxd_socket.clone()),
+        local: LocalHost::new(&config.name, config.lxd_socket.clone())
+            .remembering_in(&config.state_dir),
         fingerprint: identity.fingerprint().clone(),
         trust: Arc::clone(&trust),
         epochs: Arc::clone(&epochs),

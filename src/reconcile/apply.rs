@@ -19,7 +19,11 @@ use crate::services::lxd::types::{Group, MemberPut, Profile};
 use crate::services::lxd::{Lxd, LxdError};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+/// The port of LXD and Incus.
+const LXD_PORT: u16 = 8443;
 
 /// Why a step was not done, or not to its end.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -210,10 +214,9 @@ impl Applier {
                 target.name, lxd.leftovers
             ))),
             LxdReport::Running(_) => Ok(()),
-            LxdReport::NotInstalled | LxdReport::NotRunning { .. } => Err(Stop::Stale(format!(
-                "LXD does not answer on {}",
-                target.name
-            ))),
+            LxdReport::NotInstalled | LxdReport::NotRunning { .. } | LxdReport::JoinCut => Err(
+                Stop::Stale(format!("LXD does not answer on {}", target.name)),
+            ),
         }
     }
 
@@ -230,7 +233,21 @@ impl Applier {
                 target,
                 member_config,
                 leftovers,
+                again,
+                undo,
             } => {
+                if *again {
+                    match self.lxd.member(&target.name).await {
+                        Err(LxdError::NotFound { .. }) => {}
+                        Ok(_) => {
+                            return Err(Stop::Stale(format!("{} is a member", target.name)));
+                        }
+                        Err(e) => return Err(e.into()),
+                    }
+                    // A join that failed half way leaves it, and the next one would not end.
+                    let address = SocketAddr::new(target.address, LXD_PORT).to_string();
+                    self.lxd.forget_raft_node(&address).await?;
+                }
                 let certificate = self.lxd.server().await?.value.environment.certificate;
                 let token = self.lxd.join_token(&target.name).await?;
                 let request = JoinLxd {
@@ -240,6 +257,7 @@ impl Applier {
                     cluster_certificate: certificate,
                     member_config: member_config.clone(),
                     expected_leftovers: leftovers.clone(),
+                    undo: *undo,
                 };
                 let joined = self.hosts.host(target).join_lxd(request).await;
                 if joined.is_err() {

@@ -460,7 +460,8 @@ impl Cloud {
                 "--output=short-precise",
                 "--lines=80",
             ];
-            for words in [&journal[..], &["microcloud", "status"][..]] {
+            let events = ["microcloud", "events"];
+            for words in [&journal[..], &["microcloud", "status"], &events] {
                 match self.run(&host, words, "") {
                     Ok(out) => eprintln!(
                         "---- {host}: {words:?}\n{}{}",

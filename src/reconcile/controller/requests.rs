@@ -259,6 +259,7 @@ impl Controller {
                 let service = match report.map(|r| &r.lxd) {
                     Some(LxdReport::Running(lxd)) => format!("{} {}", lxd.server, lxd.version),
                     Some(LxdReport::NotRunning { .. }) => "not running".to_owned(),
+                    Some(LxdReport::JoinCut) => "join cut in two".to_owned(),
                     Some(LxdReport::NotInstalled) => "not installed".to_owned(),
                     None => String::new(),
                 };

@@ -85,9 +85,13 @@ fn form(
         match report {
             Some(report) => {
                 answered += 1;
-                if let LxdReport::Running(lxd) = &report.lxd
-                    && lxd.clustered
-                {
+                let clustered = match &report.lxd {
+                    LxdReport::Running(lxd) => lxd.clustered,
+                    // It has the database of a cluster that it did not get into.
+                    LxdReport::JoinCut => true,
+                    LxdReport::NotInstalled | LxdReport::NotRunning { .. } => false,
+                };
+                if clustered {
                     plan.refuse(
                             reasons::CLUSTER_EXISTS,
                             format!(
@@ -127,7 +131,8 @@ fn form(
         .get(&first.name)
         .and_then(|h| h.report.known());
     match local.map(|r| &r.lxd) {
-        Some(LxdReport::Running(_)) => {}
+        // Refused above when it has to do with another cluster.
+        Some(LxdReport::Running(_) | LxdReport::JoinCut) => {}
         Some(LxdReport::NotInstalled) => plan.wait(
             Topic::Host(first.name.clone()),
             reasons::SERVICE,

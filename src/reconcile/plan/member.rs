@@ -10,7 +10,7 @@ use crate::reconcile::memory::Ownership;
 use crate::resources::kinds::{MemberSpec, MemberState};
 use crate::resources::value::Config;
 use crate::resources::{Kind, ObjectRef};
-use crate::services::host::{HostError, HostReport, LxdReport, LxdState};
+use crate::services::host::{HostError, HostReport, Leftovers, LxdReport, LxdState};
 use crate::services::lxd::types::{Member, Versioned};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -179,6 +179,10 @@ fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan)
     }
     let state = match &report.lxd {
         LxdReport::Running(state) => state,
+        LxdReport::JoinCut => {
+            join_anew(object, spec, view, plan);
+            return;
+        }
         LxdReport::NotInstalled => {
             plan.wait(
                 here,
@@ -272,6 +276,8 @@ fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan)
             target: machine.clone(),
             member_config,
             leftovers: state.leftovers.clone(),
+            again: intended(object, view),
+            undo: false,
         },
         vec![
             Claim::exclusive(ClaimOn::Membership),
@@ -285,6 +291,40 @@ fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan)
     });
     step.approval = approval;
     plan.steps.push(step);
+}
+
+/// Whether joining was begun, as far as the controller remembers.
+fn intended(object: &ObjectRef, view: &View<'_>) -> bool {
+    view.entry(object)
+        .is_some_and(|e| e.ownership == Ownership::Intended)
+}
+
+/// A join was cut in two: the machine's service has the cluster's database and is no member. It
+/// held nothing when the join began, or what was approved, so it is set back and joins again.
+fn join_anew(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan) {
+    let name = &object.name;
+    let member_config = match pool::keys_of_joiner(name, view) {
+        Ok(keys) => keys,
+        Err(waiting) => {
+            plan.waiting_on.push(waiting);
+            return;
+        }
+    };
+    plan.steps.push(Step::new(
+        object,
+        Action::Join {
+            target: target(name, spec),
+            member_config,
+            leftovers: Leftovers::default(),
+            again: true,
+            undo: true,
+        },
+        vec![
+            Claim::exclusive(ClaimOn::Membership),
+            Claim::exclusive(ClaimOn::Member(name.clone())),
+        ],
+        format!("undo the join of {name} that was cut in two, and join it again"),
+    ));
 }
 
 /// A row is there, but the machine's service is in no cluster: a join that never ended, or a
@@ -306,10 +346,7 @@ fn half_joined(
         );
         return;
     }
-    let intended = view
-        .entry(object)
-        .is_some_and(|e| e.ownership == Ownership::Intended);
-    if !intended {
+    if !intended(object, view) {
         plan.refuse(
             reasons::OTHER_CLUSTER,
             format!(

@@ -181,6 +181,10 @@ pub enum Action {
         member_config: Vec<MemberConfigKey>,
         /// What its service may hold.
         leftovers: Leftovers,
+        /// Whether an earlier join was begun: what it left in the cluster goes first.
+        again: bool,
+        /// Whether a join that was cut in two is undone first on the machine.
+        undo: bool,
     },
     /// Drop the row of a member that never finished joining.
     DropHalfJoined {

@@ -55,6 +55,9 @@ pub enum LxdReport {
         /// Why.
         reason: String,
     },
+    /// A join was begun that does not end by itself: the service has the cluster's database and is
+    /// no member. A join with `undo` helps.
+    JoinCut,
     /// It answers.
     Running(LxdState),
 }
@@ -231,6 +234,10 @@ pub struct JoinLxd {
     /// What the standalone service was seen to hold when this was decided; anything more stops
     /// the join.
     pub expected_leftovers: Leftovers,
+    /// Whether a join that was cut in two is undone first. Who asks has seen that the machine is
+    /// no member.
+    #[serde(default)]
+    pub undo: bool,
 }
 
 impl fmt::Debug for JoinLxd {

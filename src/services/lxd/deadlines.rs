@@ -26,8 +26,8 @@ pub const WRITE: Duration = Duration::from_secs(30);
 pub const BUILD: Duration = Duration::from_secs(120);
 
 /// Bootstrapping, joining, removing a member: the daemon replaces its database and starts its
-/// networks and pools anew.
-pub const MEMBERSHIP: Duration = Duration::from_secs(120);
+/// networks and pools anew. A second when all is well; one that hangs is to be noticed.
+pub const MEMBERSHIP: Duration = Duration::from_secs(60);
 
 /// How long a daemon that is about to restart itself may look as if it did not: it answers first,
 /// and replaces itself within a second.

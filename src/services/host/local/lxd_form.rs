@@ -5,6 +5,7 @@
 //! is now; only that decides.
 
 use super::lxd::{find_lxd_socket, leftovers};
+use super::lxd_unjoin::{Became, JoinMark, became};
 use crate::services::host::types::{BootstrapLxd, HostError, JoinLxd, Leftovers};
 use crate::services::lxd::types::Server;
 use crate::services::lxd::{JoinRequest, Lxd, LxdError};
@@ -26,7 +27,7 @@ const PORT: u16 = 8443;
 /// How long the service may take to be ready before and after.
 const READY: Duration = Duration::from_secs(30);
 /// How long the outcome of a broken join is waited for.
-const OUTCOME: Duration = Duration::from_secs(60);
+const OUTCOME: Duration = Duration::from_secs(30);
 /// How long to pause between two looks at a service that may be joining.
 const LOOK: Duration = Duration::from_secs(2);
 /// How long to pause between two looks at a service that starts.
@@ -50,8 +51,18 @@ pub(super) async fn bootstrap(
 }
 
 /// Makes the service at the socket join a cluster.
-pub(super) async fn join(socket: Option<&Path>, request: JoinLxd) -> Result<(), HostError> {
-    join_at(&connect(socket)?, &request).await
+pub(super) async fn join(
+    socket: Option<&Path>,
+    request: JoinLxd,
+    mark: &JoinMark,
+) -> Result<(), HostError> {
+    let lxd = connect(socket)?;
+    let joined = join_at(&lxd, &request, mark).await;
+    // As long as it is not known how it ended, the mark stays.
+    if joined.is_ok() || became(&lxd, Duration::ZERO).await == Became::Ended {
+        mark.clear();
+    }
+    joined
 }
 
 fn connect(socket: Option<&Path>) -> Result<Lxd, HostError> {
@@ -114,7 +125,7 @@ fn is_first(server: &Server, request: &BootstrapLxd, address: &str) -> Result<()
     }
 }
 
-async fn join_at(lxd: &Lxd, request: &JoinLxd) -> Result<(), HostError> {
+async fn join_at(lxd: &Lxd, request: &JoinLxd, mark: &JoinMark) -> Result<(), HostError> {
     let token = read_token(&request.token)?;
     let certificate = CertificateDer::from_pem_slice(request.cluster_certificate.as_bytes())
         .map_err(|e| guard(format!("the cluster's certificate is not PEM: {e}")))?;
@@ -158,6 +169,7 @@ async fn join_at(lxd: &Lxd, request: &JoinLxd) -> Result<(), HostError> {
         through = join.cluster_address,
         "joining the cluster"
     );
+    mark.set()?;
     let began = Instant::now();
     let outcome = lxd.join(&join).await;
     let took = began.elapsed().as_secs_f32();

@@ -8,6 +8,7 @@ mod interfaces;
 mod loop_fixture;
 mod lxd;
 mod lxd_form;
+mod lxd_unjoin;
 mod mounts;
 mod root_disk;
 mod signatures;
@@ -16,13 +17,20 @@ mod wipefs;
 
 pub use lxd::find_lxd_socket;
 
+use lxd_unjoin::{Became, JoinMark};
+
 use super::types::{BootstrapLxd, HostError, HostReport, JoinLxd, LxdReport, LxdState, WipeDisk};
+use crate::services::lxd::Lxd;
 use crate::services::peer::VERSION;
 use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{RwLock, RwLockReadGuard};
+
+/// How long the service may take to tell what it is: less than a caller waits for the report.
+const LXD_ANSWER: Duration = Duration::from_secs(7);
 
 /// Where the kernel shows the machine; other places in tests.
 #[derive(Debug, Clone)]
@@ -65,6 +73,8 @@ pub struct LocalHost {
     asking: RwLock<()>,
     /// The service as it was seen last.
     seen: Mutex<Option<LxdState>>,
+    /// Whether a join was begun and has not ended, also over restarts.
+    join_mark: JoinMark,
     /// Disks that are being read; one that hangs is not asked again until it answers.
     probing: Arc<Mutex<HashSet<DeviceNumber>>>,
 }
@@ -121,7 +131,18 @@ impl LocalHost {
             changing: tokio::sync::Mutex::default(),
             asking: RwLock::default(),
             seen: Mutex::default(),
+            join_mark: JoinMark::default(),
             probing: Arc::default(),
+        }
+    }
+
+    /// Remembers in this directory that a join was begun, so that one that was cut in two is known
+    /// after a restart as well, and can be undone.
+    #[must_use]
+    pub fn remembering_in(self, state_dir: &std::path::Path) -> LocalHost {
+        LocalHost {
+            join_mark: JoinMark::in_dir(state_dir),
+            ..self
         }
     }
 
@@ -165,7 +186,8 @@ impl LocalHost {
         self.asking.try_read().ok()
     }
 
-    /// Looks at the instance service; while it joins, tells what it was before.
+    /// Looks at the instance service; while it joins, tells what it was before. What became of a
+    /// join that an earlier run of this agent began shows as well.
     async fn lxd(&self) -> LxdReport {
         let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(_leave) = self.may_ask_lxd() else {
@@ -175,12 +197,40 @@ impl LocalHost {
                 ..before
             });
         };
-        let report = lxd::report(self.lxd_socket.as_deref()).await;
+        let given = self.lxd_socket.as_deref();
+        let (answered, became) = tokio::join!(
+            tokio::time::timeout(LXD_ANSWER, lxd::report(given)),
+            self.look_at_join(),
+        );
+        let mut report = answered.unwrap_or_else(|_| LxdReport::NotRunning {
+            reason: format!("it did not answer within {} s", LXD_ANSWER.as_secs()),
+        });
         *seen() = match &report {
             LxdReport::Running(state) => Some(state.clone()),
             _ => None,
         };
+        match (became, &mut report) {
+            (Became::Cut, _) => return LxdReport::JoinCut,
+            (Became::Runs, LxdReport::Running(state)) => state.joining = true,
+            (Became::Runs | Became::Ended, _) => {}
+        }
         report
+    }
+
+    /// What became of a join that was begun and that no call here waits for.
+    async fn look_at_join(&self) -> Became {
+        let Some(age) = self.join_mark.age() else {
+            return Became::Ended;
+        };
+        let socket = find_lxd_socket(self.lxd_socket.as_deref());
+        let Some(lxd) = socket.and_then(|socket| Lxd::unix(socket).ok()) else {
+            return Became::Ended;
+        };
+        let became = lxd_unjoin::became(&lxd, age).await;
+        if became == Became::Ended {
+            self.join_mark.clear();
+        }
+        became
     }
 
     /// Makes the standalone instance service the first member of a cluster. Done already is done.
@@ -203,7 +253,36 @@ impl LocalHost {
         // What reports say until it is over.
         self.lxd().await;
         let _nobody_else = self.asking.write().await;
-        lxd_form::join(self.lxd_socket.as_deref(), request).await
+        if request.undo {
+            self.undo_join().await?;
+        }
+        lxd_form::join(self.lxd_socket.as_deref(), request, &self.join_mark).await
+    }
+
+    /// Undoes a join that was cut in two, if that is what the service is in.
+    async fn undo_join(&self) -> Result<(), HostError> {
+        let Some(age) = self.join_mark.age() else {
+            return Err(HostError::GuardFailed {
+                reason: "no join that was begun here is left to be undone".to_owned(),
+            });
+        };
+        let Some(socket) = find_lxd_socket(self.lxd_socket.as_deref()) else {
+            return Err(HostError::Failed {
+                reason: "the socket of the service is gone".to_owned(),
+            });
+        };
+        let cut = match Lxd::unix(&socket) {
+            Ok(lxd) => lxd_unjoin::became(&lxd, age).await == Became::Cut,
+            Err(_) => false,
+        };
+        if !cut {
+            return Err(HostError::GuardFailed {
+                reason: "the join that was begun here has ended, or still may".to_owned(),
+            });
+        }
+        lxd_unjoin::undo(&socket).await?;
+        self.join_mark.clear();
+        Ok(())
     }
 
     /// Destroys the signatures on a disk.
