@@ -199,7 +199,7 @@ mod tests {
             "size == 3TiB && type == nvme",
             "rotational == true && size < 200GiB",
             "model == \"Samsung 990\" || serial == abc",
-            "!removable == true",
+            "! removable == true",
         ] {
             let disk = matching(filter, "s1").expect(filter);
             let parsed = Filter::parse(filter).expect("it parses");

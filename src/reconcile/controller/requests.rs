@@ -495,14 +495,22 @@ impl Controller {
         Ok(())
     }
 
-    /// Ends the suspension of an object, or the one of all.
+    /// Ends the suspension of an object, or the one of all, and looks at it anew: who resumes and
+    /// waits is not told that it is ready because of how it was.
     ///
     /// # Errors
     /// It could not be kept.
     pub async fn resume(&self, object: Option<ObjectRef>) -> Result<(), RequestError> {
+        let inner = &self.inner;
+        match &object {
+            Some(object) => {
+                inner.state().world.dirty.insert(object.clone());
+            }
+            None => inner.look_at_everything().await,
+        }
         self.change_suspensions(|suspensions| suspensions.retain(|s| s.object != object))
             .await?;
-        self.inner.wake_all(&self.inner.state());
+        inner.wake_all(&inner.state());
         Ok(())
     }
 

@@ -291,15 +291,22 @@ impl Inner {
         if members.known().is_none() {
             self.look(UNREAD);
         }
-        let names = |seen: &Seen<BTreeMap<String, Versioned<Member>>>| -> Vec<String> {
+        let names = |seen: &Seen<BTreeMap<String, Versioned<Member>>>| -> BTreeSet<String> {
             seen.known()
                 .map(|m| m.keys().cloned().collect())
                 .unwrap_or_default()
         };
-        let moved = names(&state.world.lxd.members) != names(&members);
+        let moved: Vec<String> = names(&state.world.lxd.members)
+            .symmetric_difference(&names(&members))
+            .cloned()
+            .collect();
         state.world.lxd.members = members;
         state.world.lxd.groups = groups;
-        if moved {
+        if !moved.is_empty() {
+            // Also where nothing waits: what was refused because of an old row is not any more.
+            for name in moved {
+                self.wake(&ObjectRef::new(Kind::Member, name), Duration::ZERO);
+            }
             let parts: Vec<ObjectRef> = state
                 .desired
                 .resources
