@@ -69,6 +69,7 @@ fn three_hosts_form_and_a_second_start_changes_nothing() -> Outcome {
 
         // A member with nothing in its own directory is as well as the others.
         for host in cloud.hosts() {
+            cloud.wait_ready(&host, LIMIT)?;
             cloud.must(&host, &["microcloud", "status"])?;
             cloud.must(&host, &["microcloud", "diff"])?;
         }

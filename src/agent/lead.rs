@@ -30,6 +30,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// How often one that does not lead looks after the holder.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// How often one whose LXD joins a cluster looks whether that is over; nothing is asked for it.
+const JOINING: Duration = Duration::from_millis(100);
+
 /// How much later the next voter tries, so that two rarely try at once; the ETag decides if they
 /// do.
 const TURN: Duration = Duration::from_millis(1500);
@@ -123,7 +126,10 @@ async fn decide(office: &Office, silence: &mut Silence) -> Next {
         return Next::Follow(target);
     }
     let Some(_leave) = office.machine.local.may_ask_lxd() else {
-        return Next::Wait("LXD on this machine is joining a cluster".to_owned());
+        return Next::WaitFor(
+            "LXD on this machine is joining a cluster".to_owned(),
+            JOINING,
+        );
     };
     let Some(socket) = find_lxd_socket(office.lxd_socket.as_deref()) else {
         return Next::Wait("LXD is not installed on this machine, or does not run".to_owned());
