@@ -6,6 +6,7 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
+use common::proof::{Page, versions};
 use common::real::{Cloud, Outcome, formed};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -70,12 +71,18 @@ fn main() -> Outcome {
             .map(|h| used(cloud, h))
             .collect::<Outcome<_>>()?;
         let asked = cloud.lxd_requests(&hosts[0])?;
-        println!(
-            "\nidle for {seconds:.0} s on a converged cluster of {}:",
-            hosts.len()
+        let mut page = Page::new(
+            "idle.md",
+            "What an agent costs while nothing happens",
+            &format!(
+                "A converged cluster of {}, watched for {seconds:.0} s; nothing differs and nobody asks.",
+                hosts.len()
+            ),
+            "cargo bench --bench idle",
         );
-        println!("| agent | resident | peak | processor |");
-        println!("|---|---|---|---|");
+        page.line(&versions(cloud)?);
+        page.line("| agent | resident | peak | processor |");
+        page.line("|---|---|---|---|");
         let mut worst = (0_u64, 0_f64);
         for ((host, before), after) in hosts.iter().zip(&before).zip(&after) {
             let percent = (after.ticks - before.ticks) as f64 / TICKS / seconds * 100.0;
@@ -85,17 +92,18 @@ fn main() -> Outcome {
             } else {
                 "follows"
             };
-            println!(
+            page.line(&format!(
                 "| {host}, {role} | {:.1} MiB | {:.1} MiB | {percent:.3} % of one core |",
                 after.rss_kib as f64 / 1024.0,
                 after.peak_kib as f64 / 1024.0,
-            );
+            ));
         }
-        println!(
-            "the controller sent LXD {} requests, {} of them writes",
+        page.line(&format!(
+            "\nThe controller sent LXD {} requests, {} of them writes.",
             asked.0 - requests.0,
             asked.1 - requests.1
-        );
+        ));
+        page.keep()?;
         if worst.0 >= MOST_MEMORY_KIB || worst.1 >= MOST_PROCESSOR_PERCENT {
             return Err(format!(
                 "the aim is under {} MiB and under {MOST_PROCESSOR_PERCENT} %",

@@ -7,6 +7,7 @@
 mod common;
 
 use async_trait::async_trait;
+use common::proof::{Page, versions};
 use common::proxy::{Proxy, Seen};
 use common::real::{Cloud, FIRST, Outcome, formed, wait};
 use microcloud::reconcile::clock::Clock;
@@ -229,13 +230,24 @@ fn main() -> Outcome {
                 theirs.seen.requests as f64 / ours.seen.requests.max(1) as f64,
             ));
         }
-        println!("\nan unchanged re-run on the same LXD, the fastest of {RUNS} runs:");
-        println!(
-            "| profiles | preseed | requests | writes | microcloud | requests | writes | faster | \
-             fewer requests |"
+        let mut page = Page::new(
+            "rerun.md",
+            "An unchanged re-run, beside `lxd init --preseed`",
+            &format!(
+                "The same profiles on the same LXD in the same run, the fastest of {RUNS} runs of \
+                 each. Both start cold: `lxd init`\nas a process, the controller with nothing but \
+                 the address of LXD; requests and writes are counted at the socket."
+            ),
+            "cargo bench --bench rerun",
         );
-        println!("|---|---|---|---|---|---|---|---|---|");
-        rows.iter().for_each(|row| println!("{row}"));
+        page.line(&versions(cloud)?);
+        page.line(
+            "| profiles | preseed | requests | writes | microcloud | requests | writes | times \
+             faster | requests, ratio |",
+        );
+        page.line("|---|---|---|---|---|---|---|---|---|");
+        rows.iter().for_each(|row| page.line(row));
+        page.keep()?;
         if aim < FASTER {
             return Err(format!("the aim at 300 profiles is {FASTER} times faster").into());
         }

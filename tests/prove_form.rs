@@ -4,15 +4,14 @@
 
 mod common;
 
+use common::proof::{Page, versions};
 use common::real::{self, Cloud, FIRST, Outcome};
 use serde_json::{Value, json};
-use std::fmt::Write as _;
-use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
-use std::{fs, thread};
 
-/// How long forming takes when nothing happens, and a little more: the moments lie in it.
-const SPAN: Duration = Duration::from_millis(9000);
+/// The moments lie within the time that forming takes when nothing happens, and this much of it.
+const SPAN: f64 = 1.1;
 
 /// How long it may take from the agents' start until all is ready.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -200,29 +199,6 @@ fn row(number: usize, run: &Run) -> String {
     )
 }
 
-/// What the table was made with.
-fn versions() -> Outcome<String> {
-    let mut text = String::new();
-    real::with("t-prove", 1, |cloud| {
-        let environment = cloud.query(FIRST, "/1.0")?["environment"].clone();
-        let word = |key: &str| environment[key].as_str().unwrap_or_default().to_owned();
-        let release = cloud.must(FIRST, &["sh", "-c", ". /etc/os-release; echo $PRETTY_NAME"])?;
-        let systemd = cloud.must(FIRST, &["systemctl", "--version"])?;
-        writeln!(
-            text,
-            "microcloud {}, LXD {}, {}, {}, kernel {}, {} processors",
-            env!("CARGO_PKG_VERSION"),
-            word("server_version"),
-            release.trim(),
-            systemd.lines().next().unwrap_or_default(),
-            word("kernel_version"),
-            thread::available_parallelism().map_or(0, usize::from),
-        )?;
-        Ok(())
-    })?;
-    Ok(text)
-}
-
 #[test]
 #[ignore = "takes a quarter of an hour: make prove"]
 fn prove_forming_survives_what_happens_on_the_way() -> Outcome {
@@ -243,9 +219,30 @@ fn prove_forming_survives_what_happens_on_the_way() -> Outcome {
             blows.push((Blow::Lxd(host), (f64::from(part) + random.next()) / 2.0));
         }
     }
+    let mut page = Page::new(
+        "forming.md",
+        "Forming, with something going wrong on the way",
+        "Three new hosts form a cluster from a directory: a `btrfs` pool on one disk of each, a \
+         bridge, a profile.\nWhile they do, one thing goes wrong at a random moment. Each run must \
+         end with all resources ready and with\nthe same members, pool, network, profile and \
+         projects as the run in which nothing went wrong. Moments and\ntimes count from the start \
+         of the agents, in seconds; the epoch rises with every take-over.",
+        "scripts/prove prove_form",
+    );
+    real::with("t-prove", 1, |cloud| {
+        page.line(&versions(cloud)?);
+        Ok(())
+    })?;
+    page.line(&format!("Seed {seed}.\n"));
+    page.line("| run | what went wrong | at | formed after | epoch | ended with |");
+    page.line("|---|---|---|---|---|---|");
+    let mut expected = None;
+    let mut runs = vec![run(None, &mut expected)];
+    page.line(&row(0, &runs[0]));
+    let undisturbed = runs[0].formed.ok_or("it did not form undisturbed")?;
     let mut blows: Vec<(Blow, When)> = blows
         .into_iter()
-        .map(|(blow, part)| (blow, When::After(SPAN.mul_f64(part))))
+        .map(|(blow, part)| (blow, When::After(undisturbed.mul_f64(SPAN * part))))
         .collect();
     // The moments that hurt most are short: they are aimed at.
     for _ in 0..3 {
@@ -262,34 +259,10 @@ fn prove_forming_survives_what_happens_on_the_way() -> Outcome {
         .ok()
         .and_then(|n| n.parse().ok());
     let from: usize = from.unwrap_or(0);
-    let mut expected = None;
-    let mut runs = vec![run(None, &mut expected)];
-    println!("{}", row(0, &runs[0]));
     for blow in blows.into_iter().skip(from) {
         let done = run(Some(blow), &mut expected);
-        println!("{}", row(runs.len(), &done));
+        page.line(&row(runs.len(), &done));
         runs.push(done);
-    }
-    let mut page = format!(
-        "# Forming, with something going wrong on the way
-
-Three new hosts form a cluster from a directory: a `btrfs` pool on one disk of each, a bridge, a
-profile. While they do, one thing goes wrong at a random moment. Each run must end with all
-resources ready and with the same members, pool, network, profile and projects as the run in which
-nothing went wrong. Moments and times count from the start of the agents, in seconds; the epoch
-rises with every take-over.
-
-Made by `cargo test --test prove_form -- --ignored` (part of `make prove`), seed {seed}.
-
-{}
-| run | what went wrong | at | formed after | epoch | ended with |
-|---|---|---|---|---|---|
-",
-        versions()?
-    );
-    for (number, run) in runs.iter().enumerate() {
-        page += &row(number, run);
-        page.push('\n');
     }
     let failed: Vec<String> = runs
         .iter()
@@ -303,9 +276,7 @@ Made by `cargo test --test prove_form -- --ignored` (part of `make prove`), seed
             false => Err(failed.join("\n").into()),
         };
     }
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/proof");
-    fs::create_dir_all(&folder)?;
-    fs::write(folder.join("forming.md"), page)?;
+    page.keep()?;
     if failed.is_empty() {
         Ok(())
     } else {

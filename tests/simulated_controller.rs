@@ -4,7 +4,8 @@
 mod sim;
 
 use microcloud::reconcile::memory::Ownership;
-use microcloud::resources::{Kind, ObjectRef};
+use microcloud::resources::draft::Draft;
+use microcloud::resources::{Kind, ObjectRef, SourceName};
 use microcloud::services::lxd::requests::ProfilePut;
 use microcloud::simulate::{CrashKind, SimCloud, SimConfig};
 use sim::{any_files, controller, doc, files, mortal, portrait, settled, shown, story, usual};
@@ -300,6 +301,68 @@ async fn pruning_follows_the_inventory_and_never_what_holds_data() {
         "Created"
     );
     assert_eq!(hand.members().await.expect("members").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_over_is_nothing_to_wait_for() {
+    let cloud = SimCloud::new(SimConfig::of(2));
+    let controller = controller(&cloud, "micro01").await;
+    controller
+        .submit(&files(&[("all.yaml", usual(2))]))
+        .await
+        .expect("kept");
+    settled(&controller).await;
+    // The same without micro02.
+    let disk = "members: [micro01, micro02]";
+    let poor = usual(2).replace(disk, "members: [micro01]");
+    let begin = poor.find("apiVersion: microcloud.dev/v1\nkind: Member\nmetadata: {name: micro02}");
+    let begin = begin.expect("it is there");
+    let end = begin + poor[begin..].find("---\n").expect("its end") + 4;
+    let poor = files(&[("all.yaml", format!("{}{}", &poor[..begin], &poor[end..]))]);
+    for _ in 0..3 {
+        controller.submit(&poor).await.expect("kept");
+        tokio::time::sleep(Duration::from_secs(11)).await;
+    }
+    assert_eq!(shown(&controller, "Member/micro02").1, "Orphaned");
+    assert!(controller.status().all_ready(), "{}", story(&controller));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_both_sources_name_is_told() {
+    let cloud = SimCloud::new(SimConfig::of(1));
+    let controller = controller(&cloud, "micro01").await;
+    controller
+        .submit(&files(&[("all.yaml", usual(1))]))
+        .await
+        .expect("kept");
+    settled(&controller).await;
+    let web = |cpu| {
+        doc(
+            "Profile",
+            "mine",
+            &format!("{{config: {{limits.cpu: {cpu}}}}}"),
+        )
+    };
+    let applied = Draft::of_files(SourceName::Applied, [("-", web(2).as_bytes())]);
+    let applied = applied.check(&controller.resources()).resources;
+    controller.apply(applied).await.expect("applied");
+    settled(&controller).await;
+    assert_eq!(controller.status().conflicts, []);
+    controller
+        .submit(&files(&[("all.yaml", usual(1)), ("mine.yaml", web(3))]))
+        .await
+        .expect("kept");
+    settled(&controller).await;
+    let conflicts = controller.status().conflicts;
+    assert_eq!(conflicts.len(), 1, "{conflicts:?}");
+    assert_eq!(
+        conflicts[0].reference,
+        ObjectRef::new(Kind::Profile, "mine")
+    );
+    assert_eq!(conflicts[0].in_force.file, "-", "who named it first has it");
+    assert_eq!(conflicts[0].ignored.to_string(), "mine.yaml:1");
+    let held = cloud.hand("micro01").profile("default", "mine").await;
+    assert_eq!(held.expect("there").value.config["limits.cpu"], "2");
 }
 
 #[tokio::test(start_paused = true)]

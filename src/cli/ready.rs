@@ -88,7 +88,9 @@ pub fn unready(status: &AgentStatus, wanted: &Wanted) -> (Vec<Unready>, usize) {
             (left.collect(), objects.len())
         }
         Wanted::All => {
-            let mut left: Vec<Unready> = report.objects.iter().filter_map(not_ready).collect();
+            // What nothing wants any more and stays is nothing to wait for.
+            let wanted = report.objects.iter().filter(|o| !o.orphaned());
+            let mut left: Vec<Unready> = wanted.filter_map(not_ready).collect();
             for (source, state) in &report.sources {
                 if let Some(reason) = &state.unreadable {
                     left.push(Unready::new(source.to_string(), "Unreadable", reason));

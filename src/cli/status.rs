@@ -82,6 +82,7 @@ fn text(status: &AgentStatus, now: Timestamp, paint: Paint) -> String {
     };
     if let Some(report) = &status.report {
         section("Broken documents", broken(report, paint));
+        section("Named twice", named_twice(report));
         section("Objects", objects(&report.objects, now, paint));
         section("Refused", refused(&report.objects, paint));
         section("Suspended", suspended(report, now));
@@ -254,6 +255,14 @@ fn refused(objects: &[ObjectStatus], paint: Paint) -> String {
         }
     }
     text
+}
+
+fn named_twice(report: &StatusReport) -> String {
+    let rows = report.conflicts.iter().map(|c| {
+        let (object, counts, other) = (name(&c.reference), &c.in_force, &c.ignored);
+        format!("  {object}: {counts} counts, {other} does not: take it out of one of them\n")
+    });
+    rows.collect()
 }
 
 fn suspended(report: &StatusReport, now: Timestamp) -> String {

@@ -84,6 +84,11 @@ impl ObjectStatus {
             .is_some_and(|c| c.status)
     }
 
+    /// Whether its resource is gone and it stays, because it may hold data.
+    pub fn orphaned(&self) -> bool {
+        self.condition(ConditionType::Orphaned).is_some()
+    }
+
     /// The status of an object whose resource is new or changed, until it is planned: it is not
     /// ready, and its conditions are about the generation before.
     pub fn not_looked_at(

@@ -197,7 +197,8 @@ pub struct Accepted {
 }
 
 /// A resource that two sources name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Conflict {
     /// The resource.
     pub reference: ObjectRef,

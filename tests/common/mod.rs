@@ -1,4 +1,5 @@
 //! What tests of the whole program share.
 
+pub mod proof;
 pub mod proxy;
 pub mod real;

@@ -9,7 +9,7 @@ use crate::reconcile::memory::{Approval, Lease, Memory, Suspension};
 use crate::reconcile::observe::Needs;
 use crate::reconcile::plan::{self, Change, Note, Plan, Refused, Topic, Verb, Waiting};
 use crate::reconcile::status::ObjectStatus;
-use crate::resources::accepted::{Accepted, Refused as NotApplied};
+use crate::resources::accepted::{Accepted, Conflict, Refused as NotApplied};
 use crate::resources::{Broken, ObjectRef, Origin, Reading, Resource, SourceName};
 use crate::services::host::LxdReport;
 use jiff::Timestamp;
@@ -129,6 +129,9 @@ pub struct StatusReport {
     pub synced: bool,
     /// The sources.
     pub sources: BTreeMap<SourceName, SourceReport>,
+    /// Resources that both sources name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<Conflict>,
     /// The objects.
     pub objects: Vec<ObjectStatus>,
     /// Suspensions from the command line.
@@ -142,11 +145,12 @@ pub struct StatusReport {
 }
 
 impl StatusReport {
-    /// Whether everything is as wanted and nothing is broken.
+    /// Whether everything is as wanted and nothing is broken. What nothing wants any more and
+    /// stays because it may hold data is shown, and is not something to wait for.
     pub fn all_ready(&self) -> bool {
         self.synced
             && !self.objects.is_empty()
-            && self.objects.iter().all(ObjectStatus::ready)
+            && self.objects.iter().all(|o| o.ready() || o.orphaned())
             && self
                 .sources
                 .values()
@@ -205,6 +209,7 @@ impl Controller {
                 (SourceName::Applied, source(&accepted.applied)),
             ]
             .into(),
+            conflicts: accepted.conflicts(),
             objects: objects(&state, inner.clock.now()),
             suspensions: state.memory.suspensions.clone(),
             approvals: state.memory.approvals.clone(),
