@@ -72,6 +72,16 @@ fn it_forms_through_faults_and_says_what_they_were() {
     assert_eq!(report["faults"].as_array().expect("faults").len(), 15);
 }
 
+/// Seeds that once ended with a member that joined while a network or a pool was half made, or
+/// joined without its part of a pool that the controller did not know of.
+#[test]
+fn a_member_never_joins_into_what_is_half_made_or_unknown() {
+    for seed in ["1", "3", "13", "17", "140", "499", "518"] {
+        let (code, report) = json(&["examples/three-node", "--faults", "25", "--seed", seed]);
+        assert_eq!(code, Some(0), "seed {seed}: {report:#}");
+    }
+}
+
 #[test]
 fn the_same_seed_goes_wrong_in_the_same_way() {
     let faults =

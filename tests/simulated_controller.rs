@@ -6,7 +6,8 @@ mod sim;
 use microcloud::reconcile::memory::Ownership;
 use microcloud::resources::draft::Draft;
 use microcloud::resources::{Kind, ObjectRef, SourceName};
-use microcloud::services::lxd::requests::ProfilePut;
+use microcloud::services::lxd::JoinRequest;
+use microcloud::services::lxd::requests::{NetworkCreate, ProfilePut};
 use microcloud::simulate::{CrashKind, SimCloud, SimConfig};
 use sim::{any_files, controller, doc, files, mortal, portrait, settled, shown, story, usual};
 use std::time::Duration;
@@ -65,6 +66,76 @@ async fn a_converged_cluster_sees_no_write() {
         after.total().requests > before.total().requests,
         "it was looked at"
     );
+}
+
+/// Lets a machine join by hand while a network is half made, which leaves it in the cluster under
+/// no name and in its database's raft.
+async fn half_join(cloud: &SimCloud, address: &str, member: &str) {
+    let (first, lxd) = (cloud.hand("micro01"), cloud.hand(member));
+    let mut network = NetworkCreate {
+        name: "bad".into(),
+        network_type: "bridge".into(),
+        ..NetworkCreate::default()
+    };
+    for member in first.members().await.expect("members") {
+        first
+            .create_network("default", &network, Some(&member.server_name))
+            .await
+            .expect("it is defined");
+    }
+    network.config.insert("nope".into(), "1".into());
+    let made = first.create_network("default", &network, None).await;
+    assert!(made.is_err(), "the network is half made");
+    let token = first.join_token(member).await.expect("a token");
+    let request = JoinRequest {
+        name: member.into(),
+        server_address: format!("{address}:8443"),
+        cluster_address: token.addresses[0].clone(),
+        cluster_certificate: first
+            .server()
+            .await
+            .expect("it answers")
+            .value
+            .environment
+            .certificate,
+        token: token.encode(),
+        member_config: Vec::new(),
+    };
+    assert!(lxd.join(&request).await.is_err(), "it half joins");
+    let server = lxd.server().await.expect("it answers").value;
+    assert!(server.environment.server_clustered);
+    assert_eq!(server.environment.server_name, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_joined_machine_is_mended_once_nothing_is_half_made() {
+    let cloud = SimCloud::new(SimConfig::of(3));
+    let controller = controller(&cloud, "micro01").await;
+    controller
+        .submit(&files(&[("all.yaml", usual(2))]))
+        .await
+        .expect("kept");
+    settled(&controller).await;
+    half_join(&cloud, "10.77.0.3", "micro03").await;
+    controller
+        .submit(&files(&[("all.yaml", usual(3))]))
+        .await
+        .expect("kept");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let (ready, _, sentence) = shown(&controller, "Member/micro03");
+    assert!(!ready);
+    assert!(
+        sentence.contains("Network/bad is only half made"),
+        "{sentence}"
+    );
+    cloud
+        .hand("micro01")
+        .delete_network("default", "bad")
+        .await
+        .expect("it goes");
+    settled(&controller).await;
+    let portrait = portrait(&cloud).await;
+    assert!(portrait.contains("member micro03 Online"), "{portrait}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ use crate::services::lxd::requests::{
 use crate::services::lxd::types::{Group, MemberPut, Profile};
 use crate::services::lxd::{Lxd, LxdError};
 use futures_util::future::join_all;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -197,7 +197,41 @@ impl Applier {
                 Ok(())
             }
             Guard::Standalone { target, leftovers } => self.standalone(target, leftovers).await,
+            Guard::JoinsInto { pools, networks } => self.joins_into(pools, networks).await,
         }
+    }
+
+    async fn joins_into(
+        &self,
+        pools: &BTreeSet<String>,
+        networks: &BTreeMap<String, BTreeSet<String>>,
+    ) -> Result<(), Stop> {
+        let check = |what: &str, name: &str, status: &str, known: bool| {
+            let why = if status == "Errored" {
+                "is only half made (Errored)"
+            } else if !known {
+                "appeared meanwhile"
+            } else {
+                return Ok(());
+            };
+            Err(Stop::Stale(format!("the {what} {name} {why}")))
+        };
+        for pool in self.lxd.pools().await? {
+            let known = pools.contains(&pool.name);
+            check("storage pool", &pool.name, &pool.status, known)?;
+        }
+        for (project, known) in networks {
+            let list = match self.lxd.networks(project).await {
+                Ok(list) => list,
+                Err(LxdError::NotFound { .. }) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            for network in list.iter().filter(|n| n.managed) {
+                let known = known.contains(&network.name);
+                check("network", &network.name, &network.status, known)?;
+            }
+        }
+        Ok(())
     }
 
     async fn standalone(&self, target: &HostTarget, leftovers: &Leftovers) -> Result<(), Stop> {

@@ -4,7 +4,7 @@ use super::config::TrustMode;
 use super::counters::PathClass;
 use super::database::Db;
 use super::form::found;
-use super::lxd::join::JOINING;
+use super::lxd::join::{JOINING, reset};
 use super::lxd::keys::EXTENSIONS;
 use super::lxd::server::server_pid;
 use super::process::{CONNECT_TIMEOUT, Origin, SimProcess, SimTransport};
@@ -21,6 +21,8 @@ use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The agents as one of them reaches the others.
 #[derive(Debug)]
@@ -106,13 +108,27 @@ impl Host for SimHost {
         self.process
             .live(true, async {
                 let machine = self.reach("join", true).await?;
+                let lxd = self.local(machine);
+                if request.undo {
+                    undo(&mut self.shared().lock(), machine)?;
+                    ready(&lxd).await?;
+                }
                 {
-                    let world = self.shared().lock();
+                    let mut world = self.shared().lock();
                     let held =
                         leftovers(world.db(machine), world.machines[machine].lxd.clustered());
                     more_than_expected(&held, &request.expected_leftovers)?;
+                    world.machines[machine].agent.joining = Some(Instant::now());
                 }
-                self.detached(join(self.local(machine), request)).await
+                let shared = self.shared().clone();
+                self.detached(async move {
+                    let joined = join(lxd, request).await;
+                    if joined.is_ok() {
+                        shared.lock().machines[machine].agent.joining = None;
+                    }
+                    joined
+                })
+                .await
             })
             .await
     }
@@ -295,6 +311,12 @@ impl SimHost {
     }
 }
 
+/// How long an LXD that was to join may say nothing before its join counts as cut in two.
+const JOIN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long an LXD may take to start.
+const READY: Duration = Duration::from_secs(30);
+
 /// A machine without an agent answers at once.
 const REFUSED: &str = "connection refused";
 
@@ -328,6 +350,18 @@ fn lxd_report(world: &World, machine: usize) -> LxdReport {
             reason: "connection refused".into(),
         };
     }
+    let joining = world
+        .operations
+        .values()
+        .any(|op| op.machine == machine && op.code < 200 && op.description == JOINING);
+    if !joining && join_cut(world, machine) && m.agent.joining.is_some() {
+        return LxdReport::JoinCut;
+    }
+    if m.lxd.hung {
+        return LxdReport::NotRunning {
+            reason: "it did not answer within 5 s".into(),
+        };
+    }
     let db = world.db(machine);
     let key = |name: &str| m.lxd.config.get(name).cloned().unwrap_or_default();
     LxdReport::Running(LxdState {
@@ -341,15 +375,51 @@ fn lxd_report(world: &World, machine: usize) -> LxdReport {
             String::new()
         },
         certificate_fingerprint: db.certificate.fingerprint.clone(),
-        joining: world
-            .operations
-            .values()
-            .any(|op| op.machine == machine && op.code < 200 && op.description == JOINING),
+        joining,
         cluster_address: key("cluster.https_address"),
         https_address: key("core.https_address"),
         started: lxd_started(world, machine),
         leftovers: leftovers(db, m.lxd.clustered()),
     })
+}
+
+/// Whether the LXD of a machine is in a join that does not end by itself: it says that it is in a
+/// cluster, under no name, or it has said nothing for a minute since the join began.
+fn join_cut(world: &World, machine: usize) -> bool {
+    let m = &world.machines[machine];
+    let half = m.lxd.clustered() && m.lxd.member.is_empty();
+    let silent = m.lxd.hung
+        && m.agent
+            .joining
+            .is_some_and(|began| began.elapsed() >= JOIN_PATIENCE);
+    half || silent
+}
+
+/// Puts the database of an LXD aside whose join was cut in two, and starts it anew.
+fn undo(world: &mut World, machine: usize) -> Result<(), HostError> {
+    if !join_cut(world, machine) {
+        return Err(HostError::GuardFailed {
+            reason: "there is no join here to be undone: it has ended, or still may".into(),
+        });
+    }
+    world.stop_lxd(machine);
+    reset(world, machine);
+    world.machines[machine].agent.joining = None;
+    let after = world.timings.lxd_restart;
+    world.schedule(after, move |world| world.start_lxd(machine));
+    Ok(())
+}
+
+/// Waits until an LXD has started.
+async fn ready(lxd: &Lxd) -> Result<(), HostError> {
+    let end = Instant::now() + READY;
+    loop {
+        match lxd.ready().await {
+            Ok(_) => return Ok(()),
+            Err(error) if Instant::now() >= end => return Err(failed(error)),
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
 }
 
 fn boot_id(world: &World, machine: usize) -> String {

@@ -45,6 +45,8 @@ pub(super) struct Agent {
     pub memory_version: u64,
     /// Whom it trusts.
     pub trust: TrustStore,
+    /// When it began to let its LXD join, until it knows that this worked. On its disk.
+    pub joining: Option<Instant>,
 }
 
 /// The LXD of a machine.

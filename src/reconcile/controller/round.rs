@@ -491,6 +491,10 @@ async fn finish(
     }
     if membership && !formed {
         inner.look_at_members().await;
+        // What stopped it is not the object itself and was not seen yet.
+        if result.as_ref().is_err_and(ApplyError::is_stale) {
+            inner.look_at_everything().await;
+        }
     }
     let now = inner.clock.now();
     let mut guard = inner.state();

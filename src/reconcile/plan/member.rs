@@ -8,11 +8,12 @@ use crate::catalog::{self, Owner, Scope};
 use crate::reconcile::clock::age;
 use crate::reconcile::memory::Ownership;
 use crate::resources::kinds::{MemberSpec, MemberState};
+use crate::resources::object::DEFAULT_PROJECT;
 use crate::resources::value::Config;
 use crate::resources::{Kind, ObjectRef};
 use crate::services::host::{HostError, HostReport, Leftovers, LxdReport, LxdState};
-use crate::services::lxd::types::{Member, Versioned};
-use std::collections::BTreeSet;
+use crate::services::lxd::types::{Member, MemberConfigKey, Versioned};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long an agent may be silent before its member counts as lost.
@@ -210,7 +211,12 @@ fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan)
         .server
         .known()
         .map(|s| s.certificate_fingerprint.as_str());
-    if state.clustered && ours == Some(state.certificate_fingerprint.as_str()) {
+    let same = ours == Some(state.certificate_fingerprint.as_str());
+    if state.clustered && same && state.member_name.is_empty() {
+        join_anew(object, spec, view, plan);
+        return;
+    }
+    if state.clustered && same {
         plan.wait(
             Topic::Members,
             reasons::PROGRESSING,
@@ -223,7 +229,12 @@ fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan)
             reasons::OTHER_CLUSTER,
             format!(
                 "LXD on {name} is in another cluster (as {} at {}): take it out of that one first",
-                state.member_name, state.cluster_address
+                if state.member_name.is_empty() {
+                    "a member without a name"
+                } else {
+                    state.member_name.as_str()
+                },
+                state.cluster_address
             ),
         );
         return;
@@ -262,12 +273,8 @@ fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan)
         }
         approval = Some(step);
     }
-    let member_config = match pool::keys_of_joiner(name, view) {
-        Ok(keys) => keys,
-        Err(waiting) => {
-            plan.waiting_on.push(waiting);
-            return;
-        }
+    let Some(member_config) = gives(name, view, plan) else {
+        return;
     };
     let machine = target(name, spec);
     let mut step = Step::new(
@@ -288,9 +295,89 @@ fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan)
     .guarded(Guard::Standalone {
         target: machine,
         leftovers: state.leftovers.clone(),
-    });
+    })
+    .guarded(joins_into(view));
     step.approval = approval;
     plan.steps.push(step);
+}
+
+/// What a joiner gives to what the cluster has; adds what it waits for when it cannot join now.
+///
+/// Nobody may join while a pool or a network is `Errored` (it was defined on every member, and
+/// making it failed on one): LXD 5.0 notices half way that the joiner cannot have a part of it and
+/// leaves the joiner as one that is in the cluster and is no member.
+fn gives(name: &str, view: &View<'_>, plan: &mut Plan) -> Option<Vec<MemberConfigKey>> {
+    plan.waiting_on.extend(first_errored(view));
+    match pool::keys_of_joiner(name, view) {
+        Ok(keys) if plan.waiting_on.is_empty() => return Some(keys),
+        Ok(_) => {}
+        Err(waiting) => plan.waiting_on.push(waiting),
+    }
+    None
+}
+
+/// The first pool or network that is `Errored`, whoever made it.
+fn first_errored(view: &View<'_>) -> Option<Waiting> {
+    let lxd = &view.world.lxd;
+    let pool = lxd.pools.known().and_then(|pools| {
+        pools
+            .iter()
+            .find(|(_, pool)| pool.whole.value.status == "Errored")
+            .map(|(name, _)| ObjectRef::new(Kind::StoragePool, name.clone()))
+    });
+    let network = || {
+        lxd.networks.known().and_then(|networks| {
+            networks
+                .iter()
+                .find(|(_, network)| network.whole.value.status == "Errored")
+                .map(|((project, name), _)| network_ref(project, name, view))
+        })
+    };
+    let object = pool.or_else(network)?;
+    let hand = if view.desired.resources.contains_key(&object) {
+        ""
+    } else {
+        "; no resource asks for it: finish or delete it by hand"
+    };
+    Some(Waiting {
+        message: format!(
+            "{object} is only half made (Errored), and nobody can join until it is whole{hand}"
+        ),
+        on: Topic::Object(object),
+        reason: reasons::DEPENDENCY.to_owned(),
+    })
+}
+
+/// The resource a network of LXD's belongs to: an uplink is a network to it.
+fn network_ref(project: &str, name: &str, view: &View<'_>) -> ObjectRef {
+    let uplink = ObjectRef::new(Kind::Uplink, name);
+    if project == DEFAULT_PROJECT && view.desired.resources.contains_key(&uplink) {
+        return uplink;
+    }
+    ObjectRef::in_project(Kind::Network, project, name)
+}
+
+/// What the plan of a join knows of the cluster's pools and networks must still be all of it.
+fn joins_into(view: &View<'_>) -> Guard {
+    let lxd = &view.world.lxd;
+    let mut networks: BTreeMap<String, BTreeSet<String>> =
+        [(DEFAULT_PROJECT.to_owned(), BTreeSet::new())].into();
+    for ((project, name), network) in lxd.networks.known().into_iter().flatten() {
+        let names = networks.entry(project.clone()).or_default();
+        if network.whole.value.managed {
+            names.insert(name.clone());
+        }
+    }
+    Guard::JoinsInto {
+        pools: lxd
+            .pools
+            .known()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone())
+            .collect(),
+        networks,
+    }
 }
 
 /// Whether joining was begun, as far as the controller remembers.
@@ -303,28 +390,27 @@ fn intended(object: &ObjectRef, view: &View<'_>) -> bool {
 /// held nothing when the join began, or what was approved, so it is set back and joins again.
 fn join_anew(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan) {
     let name = &object.name;
-    let member_config = match pool::keys_of_joiner(name, view) {
-        Ok(keys) => keys,
-        Err(waiting) => {
-            plan.waiting_on.push(waiting);
-            return;
-        }
+    let Some(member_config) = gives(name, view, plan) else {
+        return;
     };
-    plan.steps.push(Step::new(
-        object,
-        Action::Join {
-            target: target(name, spec),
-            member_config,
-            leftovers: Leftovers::default(),
-            again: true,
-            undo: true,
-        },
-        vec![
-            Claim::exclusive(ClaimOn::Membership),
-            Claim::exclusive(ClaimOn::Member(name.clone())),
-        ],
-        format!("undo the join of {name} that was cut in two, and join it again"),
-    ));
+    plan.steps.push(
+        Step::new(
+            object,
+            Action::Join {
+                target: target(name, spec),
+                member_config,
+                leftovers: Leftovers::default(),
+                again: true,
+                undo: true,
+            },
+            vec![
+                Claim::exclusive(ClaimOn::Membership),
+                Claim::exclusive(ClaimOn::Member(name.clone())),
+            ],
+            format!("undo the join of {name} that was cut in two, and join it again"),
+        )
+        .guarded(joins_into(view)),
+    );
 }
 
 /// A row is there, but the machine's service is in no cluster: a join that never ended, or a

@@ -173,8 +173,19 @@ fn create(
             Claim::shared(ClaimOn::Membership),
         ]
     };
+    let errored = seen.is_some_and(|n| n.whole.value.status == "Errored");
     if wanted.two_phases {
         let defined: &[String] = seen.map_or(&[], |n| &n.whole.value.locations);
+        if errored && let Some(member) = members.keys().find(|m| !defined.contains(m)) {
+            return plan.refuse(
+                reasons::ERRORED,
+                format!(
+                    "{object} is only half made and has no part on {member}, and LXD gives it none \
+                     any more: delete it (lxc network delete {}) and it is made anew",
+                    object.name
+                ),
+            );
+        }
         for member in members.keys().filter(|m| !defined.contains(m)) {
             plan.steps.push(Step::new(
                 object,
@@ -190,7 +201,6 @@ fn create(
             ));
         }
     }
-    let errored = seen.is_some_and(|n| n.whole.value.status == "Errored");
     let (description, config) = if errored {
         (String::new(), Values::new())
     } else {

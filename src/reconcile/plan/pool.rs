@@ -184,6 +184,17 @@ fn phases(
         ]
     };
     let defined: &[String] = seen.map_or(&[], |p| &p.whole.value.locations);
+    let errored = seen.is_some_and(|p| p.whole.value.status == "Errored");
+    if errored && let Some(member) = members.keys().find(|m| !defined.contains(m)) {
+        return plan.refuse(
+            reasons::ERRORED,
+            format!(
+                "{object} is only half made and has no part on {member}, and LXD gives it none any \
+                 more: delete it (lxc storage delete {}) and it is made anew",
+                object.name
+            ),
+        );
+    }
     let mut steps = Vec::new();
     for member in members.keys().filter(|m| !defined.contains(m)) {
         match member_keys(object, spec, member, view) {
@@ -204,7 +215,6 @@ fn phases(
     if !plan.waiting_on.is_empty() {
         return;
     }
-    let errored = seen.is_some_and(|p| p.whole.value.status == "Errored");
     // LXD has the configuration of the first attempt and refuses another one.
     let (description, config) = if errored {
         (String::new(), Values::new())

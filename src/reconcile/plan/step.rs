@@ -5,7 +5,7 @@ use crate::resources::ObjectRef;
 use crate::resources::value::ConfigValue;
 use crate::services::host::{HostTarget, Leftovers, WipeDisk};
 use crate::services::lxd::types::{Member, MemberConfigKey, Network, Pool, Profile, Project};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Configuration whose secrets are still references: `apply` reads them.
 pub type Values = BTreeMap<String, ConfigValue>;
@@ -158,6 +158,14 @@ pub enum Guard {
         target: HostTarget,
         /// What it may hold.
         leftovers: Leftovers,
+    },
+    /// The cluster has no other pools and networks than these, for which the joiner brings its
+    /// keys, and none of them is `Errored`: whoever joins then is left half joined.
+    JoinsInto {
+        /// The pools.
+        pools: BTreeSet<String>,
+        /// The managed networks, by project and name, of each project with networks of its own.
+        networks: BTreeMap<String, BTreeSet<String>>,
     },
 }
 

@@ -413,6 +413,85 @@ fn a_half_made_pool_is_finished() {
     );
 }
 
+/// Two members and a machine that answers and may join.
+fn with_a_joiner(documents: &[&str]) -> Scene {
+    let mut scene = Scene::formed(&["micro01", "micro02", "micro03"], documents);
+    let members = scene.world.lxd.members.known_mut().expect("they are known");
+    members.remove("micro03");
+    if let LxdReport::Running(lxd) = &mut scene.report("micro03").lxd {
+        lxd.clustered = false;
+    }
+    scene
+}
+
+fn errored_network(name: &str, locations: &[&str]) -> Network {
+    Network {
+        name: name.into(),
+        network_type: "bridge".into(),
+        managed: true,
+        status: "Errored".into(),
+        locations: locations.iter().map(|l| (*l).to_owned()).collect(),
+        ..Network::default()
+    }
+}
+
+#[test]
+fn nobody_joins_while_something_is_half_made_and_that_is_finished_first() {
+    let mut scene = with_a_joiner(&[POOL, NETWORK]);
+    let free = scene.plan("Member/micro03");
+    scene.has_pool(pool("Errored", &["micro01", "micro02"]));
+    let mut plans = vec![free];
+    plans.extend(["Member/micro03", "StoragePool/local"].map(|o| scene.plan(o)));
+    scene.has_pool(pool("Created", &["micro01", "micro02"]));
+    scene.has_network(errored_network("lan", &["micro01", "micro02"]));
+    plans.extend(["Member/micro03", "Network/lan"].map(|o| scene.plan(o)));
+    golden(
+        "nobody_joins_while_something_is_half_made_and_that_is_finished_first",
+        &plans,
+    );
+}
+
+#[test]
+fn nobody_joins_while_something_of_somebody_else_is_half_made() {
+    let mut scene = with_a_joiner(&[]);
+    scene.has_network(errored_network("theirs", &["micro01", "micro02"]));
+    golden(
+        "nobody_joins_while_something_of_somebody_else_is_half_made",
+        &[scene.plan("Member/micro03")],
+    );
+}
+
+#[test]
+fn what_is_half_made_without_a_part_on_a_member_is_for_the_operator() {
+    let mut scene = Scene::formed(&["micro01", "micro02"], &[POOL, NETWORK]);
+    scene.has_pool(pool("Errored", &["micro01"]));
+    scene.has_network(errored_network("lan", &["micro01"]));
+    golden(
+        "what_is_half_made_without_a_part_on_a_member_is_for_the_operator",
+        &["StoragePool/local", "Network/lan"].map(|o| scene.plan(o)),
+    );
+}
+
+#[test]
+fn a_machine_in_the_cluster_under_no_name_joins_anew() {
+    let mut scene = with_a_joiner(&[]);
+    if let LxdReport::Running(lxd) = &mut scene.report("micro03").lxd {
+        lxd.clustered = true;
+        lxd.member_name = String::new();
+    }
+    let ours = scene.plan("Member/micro03");
+    if let LxdReport::Running(lxd) = &mut scene.report("micro03").lxd {
+        lxd.certificate_fingerprint = "theirs".into();
+        lxd.cluster_address = "10.9.9.9:8443".into();
+    }
+    let theirs = scene.plan("Member/micro03");
+    scene.report("micro03").lxd = LxdReport::JoinCut;
+    golden(
+        "a_machine_in_the_cluster_under_no_name_joins_anew",
+        &[ours, theirs, scene.plan("Member/micro03")],
+    );
+}
+
 #[test]
 fn a_disk_is_taken_blank_and_refused_full() {
     let mut scene = Scene::formed(&["micro01", "micro02"], &[POOL, DISK]);

@@ -224,6 +224,11 @@ async fn finish(
     let same = environment
         .certificate_fingerprint
         .eq_ignore_ascii_case(fingerprint);
+    if same && environment.server_name.is_empty() {
+        return Err(failed(
+            "the join ended half way: the service is in the cluster and is no member of it",
+        ));
+    }
     if !same || environment.server_name != name {
         return Err(guard(format!(
             "this machine is in {} already, as `{}`",

@@ -8,7 +8,8 @@
 //!
 //! # Guarantees
 //! - That a join was begun is on disk before it begins, and gone once it has ended either way.
-//!   Without that mark nothing is ever undone.
+//!   Without that mark nothing is undone but what the service itself says is no member: it is in a
+//!   cluster, under no name, and is not forming or joining one.
 //! - Nothing is undone on this machine's own decision: who asks has seen that it is no member.
 //! - The database is put aside as `database.unjoined`, not destroyed.
 
@@ -125,8 +126,24 @@ pub(super) async fn became(lxd: &Lxd, age: Duration) -> Became {
     match (cluster, forming) {
         (_, Ok(Ok(Some(_)))) => Became::Runs,
         (Ok(Ok(cluster)), Ok(Ok(None))) if cluster.enabled == clustered => Became::Ended,
+        _ if half_joined(lxd).await => Became::Cut,
         _ => silent(age),
     }
+}
+
+/// Whether the service answers and says that it is in a cluster in which it is no member, without
+/// being about to become one. It goes on saying so for ever.
+pub(super) async fn half_joined(lxd: &Lxd) -> bool {
+    // The operation first: once it has ended, what is read after it is what came of it.
+    if !matches!(timeout(ANSWER, forming(lxd)).await, Ok(Ok(None))) {
+        return false;
+    }
+    let server = timeout(ANSWER, lxd.server()).await;
+    let nameless = matches!(server, Ok(Ok(server)) if {
+        let environment = &server.value.environment;
+        environment.server_clustered && environment.server_name.is_empty()
+    });
+    nameless && matches!(timeout(ANSWER, lxd.cluster()).await, Ok(Ok(c)) if !c.enabled)
 }
 
 fn silent(age: Duration) -> Became {

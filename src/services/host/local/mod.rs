@@ -261,23 +261,19 @@ impl LocalHost {
 
     /// Undoes a join that was cut in two, if that is what the service is in.
     async fn undo_join(&self) -> Result<(), HostError> {
-        let Some(age) = self.join_mark.age() else {
-            return Err(HostError::GuardFailed {
-                reason: "no join that was begun here is left to be undone".to_owned(),
-            });
-        };
         let Some(socket) = find_lxd_socket(self.lxd_socket.as_deref()) else {
             return Err(HostError::Failed {
                 reason: "the socket of the service is gone".to_owned(),
             });
         };
-        let cut = match Lxd::unix(&socket) {
-            Ok(lxd) => lxd_unjoin::became(&lxd, age).await == Became::Cut,
-            Err(_) => false,
+        let cut = match (Lxd::unix(&socket), self.join_mark.age()) {
+            (Ok(lxd), Some(age)) => lxd_unjoin::became(&lxd, age).await == Became::Cut,
+            (Ok(lxd), None) => lxd_unjoin::half_joined(&lxd).await,
+            (Err(_), _) => false,
         };
         if !cut {
             return Err(HostError::GuardFailed {
-                reason: "the join that was begun here has ended, or still may".to_owned(),
+                reason: "there is no join here to be undone: it has ended, or still may".to_owned(),
             });
         }
         lxd_unjoin::undo(&socket).await?;
