@@ -194,15 +194,17 @@ async fn a_cluster_is_applied_changed_held_and_deleted() {
     let (code, text) = live.run("reconcile").await;
     assert_eq!(code, Some(0), "{text}");
 
-    let (code, text) = live.run("delete -f web.yaml").await;
-    assert_eq!((code, text.as_str()), (Some(0), "profile/web deleted\n"));
-    let gone = async {
-        while lxd.profile("default", "web").await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let gone = tokio::time::timeout(Duration::from_secs(30), gone).await;
-    assert!(gone.is_ok(), "what was created is deleted");
+    let (code, text) = live.run("delete -f web.yaml --wait --timeout 30s").await;
+    assert_eq!(code, Some(0), "{text}");
+    let told = "profile/web deleted\n1 resource is gone\n";
+    assert!(
+        text.starts_with(told) && text.ends_with("profile/web: Gone\n"),
+        "{text}"
+    );
+    let gone = lxd.profile("default", "web").await;
+    assert!(gone.is_err(), "what was created is deleted");
+    let (code, text) = live.run("wait profile/web --for delete").await;
+    assert_eq!((code, text.as_str()), (Some(0), "1 resource is gone\n"));
     let (code, text) = live.run("delete profile/web").await;
     assert_eq!(code, Some(2), "{text}");
 }

@@ -3,9 +3,11 @@
 use super::client::Client;
 use super::error::CommandError;
 use super::output::{name, print, tell};
+use super::ready::{self, Wanted};
 use super::{Exit, inputs, objects};
 use crate::agent::api;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Arguments of `microcloud delete`.
 #[derive(Debug, clap::Args)]
@@ -24,9 +26,23 @@ pub struct Args {
         value_name = "PATH"
     )]
     files: Vec<PathBuf>,
+
+    /// Wait until what they stood for is gone too
+    #[arg(long)]
+    wait: bool,
+
+    /// How long to wait, such as 90s or 5m
+    #[arg(
+        long,
+        value_parser = humantime::parse_duration,
+        default_value = "10m",
+        requires = "wait",
+        value_name = "D"
+    )]
+    timeout: Duration,
 }
 
-/// Runs the command.
+/// Runs the command: 0 when it is done, 1 when the time to wait is over.
 ///
 /// # Errors
 /// Nothing was deleted: the directory owns one of them, nobody applied it, or no agent answers.
@@ -45,5 +61,13 @@ pub async fn run(args: Args, client: &Client) -> Result<Exit, CommandError> {
             name(&one.object)
         ));
     }
-    Ok(Exit::Done)
+    if !args.wait {
+        return Ok(Exit::Done);
+    }
+    let objects = deleted.into_iter().map(|one| one.object);
+    let objects: Vec<_> = objects.filter(|o| !o.kind.never_pruned()).collect();
+    if objects.is_empty() {
+        return Ok(Exit::Done);
+    }
+    ready::wait(client, &Wanted::Gone(objects), args.timeout).await
 }

@@ -19,6 +19,8 @@ pub struct Progress {
     /// Refusals that were told.
     refused: BTreeSet<String>,
     paint: Paint,
+    /// What they are in the end, such as `Ready`.
+    word: &'static str,
 }
 
 #[derive(Debug)]
@@ -29,13 +31,16 @@ struct Screen {
 }
 
 impl Progress {
-    /// Nothing is shown yet.
-    pub fn start() -> Progress {
+    /// Nothing is shown yet; `word` is what all of them are in the end, such as `Ready`.
+    pub fn start(word: &'static str) -> Progress {
         Progress {
-            screen: std::io::stderr().is_terminal().then(Screen::new),
+            screen: std::io::stderr()
+                .is_terminal()
+                .then(|| Screen::new(&word.to_lowercase())),
             said: BTreeMap::new(),
             refused: BTreeSet::new(),
             paint: Paint::of_stderr(),
+            word,
         }
     }
 
@@ -76,7 +81,7 @@ impl Progress {
             .collect();
         for name in self.said.keys().filter(|n| !n.is_empty()) {
             if !now.contains_key(name) {
-                news.push(format!("{name}: {}", self.paint.green("Ready")));
+                news.push(format!("{name}: {}", self.paint.green(self.word)));
             }
         }
         for one in not_ready {
@@ -118,10 +123,11 @@ impl Drop for Progress {
 }
 
 impl Screen {
-    fn new() -> Screen {
+    fn new(word: &str) -> Screen {
         let bars = MultiProgress::new();
         let head = bars.add(ProgressBar::new(1));
-        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} ready, {elapsed}") {
+        let template = format!("{{bar:24}} {{pos}}/{{len}} {word}, {{elapsed}}");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
             head.set_style(style);
         }
         head.enable_steady_tick(Duration::from_millis(500));
@@ -189,6 +195,7 @@ mod tests {
             said: BTreeMap::new(),
             refused: BTreeSet::new(),
             paint: Paint::PLAIN,
+            word: "Ready",
         }
     }
 

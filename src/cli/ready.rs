@@ -25,6 +25,18 @@ pub enum Wanted {
     All,
     /// These.
     Objects(Vec<ObjectRef>),
+    /// That these are there no more, or are left over because they may hold data.
+    Gone(Vec<ObjectRef>),
+}
+
+impl Wanted {
+    /// What all of them are in the end.
+    fn word(&self) -> &'static str {
+        match self {
+            Wanted::All | Wanted::Objects(_) => "Ready",
+            Wanted::Gone(_) => "Gone",
+        }
+    }
 }
 
 /// Something that is not ready.
@@ -56,7 +68,7 @@ pub fn unready(status: &AgentStatus, wanted: &Wanted) -> (Vec<Unready>, usize) {
     let nobody = |message: String| {
         let expected = match wanted {
             Wanted::All => 1,
-            Wanted::Objects(objects) => objects.len(),
+            Wanted::Objects(objects) | Wanted::Gone(objects) => objects.len(),
         };
         (
             vec![Unready::new(String::new(), "Unknown", message)],
@@ -87,10 +99,22 @@ pub fn unready(status: &AgentStatus, wanted: &Wanted) -> (Vec<Unready>, usize) {
             });
             (left.collect(), objects.len())
         }
+        Wanted::Gone(objects) => {
+            let there = report
+                .objects
+                .iter()
+                .filter(|o| objects.contains(&o.object));
+            let left = there.filter(|o| !o.orphaned()).map(|found| {
+                let still = Unready::new(name(&found.object), "Deleting", "it is still there");
+                not_ready(found).unwrap_or(still)
+            });
+            (left.collect(), objects.len())
+        }
         Wanted::All => {
             // What nothing wants any more and stays is nothing to wait for.
-            let wanted = report.objects.iter().filter(|o| !o.orphaned());
-            let mut left: Vec<Unready> = wanted.filter_map(not_ready).collect();
+            let wanted: Vec<&ObjectStatus> =
+                report.objects.iter().filter(|o| !o.orphaned()).collect();
+            let mut left: Vec<Unready> = wanted.iter().filter_map(|o| not_ready(o)).collect();
             for (source, state) in &report.sources {
                 if let Some(reason) = &state.unreadable {
                     left.push(Unready::new(source.to_string(), "Unreadable", reason));
@@ -113,7 +137,7 @@ pub fn unready(status: &AgentStatus, wanted: &Wanted) -> (Vec<Unready>, usize) {
                     "there are no resources yet",
                 ));
             }
-            let expected = report.objects.len().max(left.len());
+            let expected = wanted.len().max(left.len());
             (left, expected)
         }
     }
@@ -142,8 +166,8 @@ fn not_ready(status: &ObjectStatus) -> Option<Unready> {
     })
 }
 
-/// Waits until all that is wanted is ready: 0 then, 1 when the time is over, with what is not
-/// ready and why. What is refused is told at once; it may be approved or mended meanwhile.
+/// Waits until all that is wanted is so: 0 then, 1 when the time is over, with what is not and
+/// why. What is refused is told at once; it may be approved or mended meanwhile.
 ///
 /// # Errors
 /// The agent does not answer: at the beginning, or still when the time is over.
@@ -156,7 +180,7 @@ pub async fn wait(
     // A time beyond the clock's end is as good as for ever.
     let end = start.checked_add(timeout);
     let left = |now: Instant| end.map_or(ROUND, |end| end.saturating_duration_since(now));
-    let mut progress = Progress::start();
+    let mut progress = Progress::start(wanted.word());
     let mut status = client.status(0, Duration::ZERO).await?;
     let mut lost: Option<ClientError> = None;
     loop {
@@ -165,7 +189,8 @@ pub async fn wait(
         if not_ready.is_empty() {
             progress.end();
             let are = if expected == 1 { "is" } else { "are" };
-            print(&format!("{} {are} ready\n", count(expected, "resource")));
+            let (all, word) = (count(expected, "resource"), wanted.word().to_lowercase());
+            print(&format!("{all} {are} {word}\n"));
             return Ok(Exit::Done);
         }
         let asked = Instant::now();

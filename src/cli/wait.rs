@@ -28,15 +28,23 @@ pub struct Args {
 enum For {
     /// As written, with the newest version
     Ready,
+    /// No longer there
+    Delete,
 }
 
-/// Runs the command: 0 when all of it is ready, 1 when the time is over.
+/// Runs the command: 0 when all of it is as waited for, 1 when the time is over.
 ///
 /// # Errors
 /// There is no such object, or no agent answers.
 pub async fn run(args: Args, client: &Client) -> Result<Exit, CommandError> {
-    let For::Ready = args.what;
     let selection = Selection::parse(&args.objects)?;
+    if args.what == For::Delete {
+        let Selection::Objects(objects) = selection else {
+            let message = "name the objects that shall go: KIND/NAME".to_owned();
+            return Err(CommandError::Usage(message));
+        };
+        return ready::wait(client, &Wanted::Gone(objects), args.timeout).await;
+    }
     if selection == Selection::All {
         return ready::wait(client, &Wanted::All, args.timeout).await;
     }

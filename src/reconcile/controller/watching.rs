@@ -35,6 +35,12 @@ const UNREAD: Duration = Duration::from_secs(2);
 /// LXD says that a member is offline some 20 s after it went silent, and no event tells.
 const OFFLINE: Duration = Duration::from_secs(25);
 
+/// Of a change that LXD makes on every member it tells from each as that one is done, and who
+/// asked for it last of all. To write while it is still at it makes both writes fail (5.0.2: the
+/// members' firewalls and name servers are in the midst of a change), so the last one is waited
+/// for, but not longer than this.
+const SPREADING: Duration = Duration::from_secs(2);
+
 /// How many machines are asked at once.
 const TOGETHER: usize = 32;
 
@@ -248,7 +254,15 @@ impl Inner {
         }
         drop(state);
         for object in &objects {
-            self.wake(object, Duration::ZERO);
+            let spreads = matches!(
+                object.kind,
+                Kind::Network | Kind::Uplink | Kind::StoragePool
+            );
+            let delay = match spreads && event.requestor.is_none() {
+                true => SPREADING,
+                false => Duration::ZERO,
+            };
+            self.wake(object, delay);
         }
         objects
     }
