@@ -15,8 +15,8 @@ use microcloud::reconcile::controller::{CONCURRENCY, Config, Controller};
 use microcloud::reconcile::store::Store;
 use microcloud::resources::Kind;
 use microcloud::services::host::{
-    Beat, BootstrapLxd, Host, HostError, HostReport, HostTarget, Hosts, JoinLxd, TrustStore,
-    WipeDisk,
+    Beat, BootstrapLxd, CephAnswer, CephRequest, Host, HostError, HostReport, HostTarget, Hosts,
+    JoinLxd, TrustStore, WipeDisk,
 };
 use microcloud::services::lxd::Lxd;
 use std::path::Path;
@@ -73,6 +73,10 @@ impl Host for NoAgent {
     }
 
     async fn wipe_disk(&self, _: WipeDisk) -> Result<(), HostError> {
+        self.error()
+    }
+
+    async fn ceph(&self, _: CephRequest) -> Result<CephAnswer, HostError> {
         self.error()
     }
 

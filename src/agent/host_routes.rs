@@ -2,7 +2,7 @@
 
 use super::machine::{Caller, Machine};
 use super::server::PeerIdentity;
-use crate::services::host::{BootstrapLxd, HostError, JoinLxd, TrustStore, WipeDisk};
+use crate::services::host::{BootstrapLxd, CephRequest, HostError, JoinLxd, TrustStore, WipeDisk};
 use crate::services::peer::{EPOCH_HEADER, VERSION, VERSION_HEADER};
 use axum::body::Body;
 use axum::body::Bytes;
@@ -28,6 +28,7 @@ pub fn routes(machine: Arc<Machine>) -> Router {
         .route("/v1/host/bootstrap-lxd", post(bootstrap_lxd))
         .route("/v1/host/join-lxd", post(join_lxd))
         .route("/v1/host/wipe-disk", post(wipe_disk))
+        .route("/v1/host/ceph", post(ceph))
         .route("/v1/host/trust", post(trust))
         .layer(DefaultBodyLimit::max(MOST))
         .with_state(machine)
@@ -148,6 +149,15 @@ async fn wipe_disk(
 ) -> Result<Response<Body>, BadRequest> {
     let request: WipeDisk = body(request)?;
     Ok(answer(machine.wipe_disk(&caller, request).await))
+}
+
+async fn ceph(
+    State(machine): State<Arc<Machine>>,
+    caller: Caller,
+    request: Taken,
+) -> Result<Response<Body>, BadRequest> {
+    let request: CephRequest = body(request)?;
+    Ok(answer(machine.ceph(&caller, request).await))
 }
 
 async fn trust(

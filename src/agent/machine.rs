@@ -7,7 +7,8 @@ use super::trust::TrustBook;
 use super::with_causes;
 use crate::services::host::local::LocalHost;
 use crate::services::host::{
-    Beat, BootstrapLxd, Host, HostError, HostReport, JoinLxd, TrustStore, WipeDisk,
+    Beat, BootstrapLxd, CephAnswer, CephRequest, Host, HostError, HostReport, JoinLxd, TrustStore,
+    WipeDisk,
 };
 use crate::services::peer::{Claim, Fingerprint, VERSION};
 use async_trait::async_trait;
@@ -117,6 +118,21 @@ impl Machine {
         .await
     }
 
+    /// Looks after Ceph.
+    ///
+    /// # Errors
+    /// The caller does not lead, or it failed.
+    pub async fn ceph(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: CephRequest,
+    ) -> Result<CephAnswer, HostError> {
+        self.change(caller, move |machine| async move {
+            machine.local.ceph(request).await
+        })
+        .await
+    }
+
     /// Takes over the cluster's trust store.
     ///
     /// # Errors
@@ -133,10 +149,11 @@ impl Machine {
     }
 
     /// Runs a change in a task of its own: a caller that stops waiting does not cut it in two.
-    async fn change<F, W>(self: &Arc<Self>, caller: &Caller, work: F) -> Result<(), HostError>
+    async fn change<F, W, T>(self: &Arc<Self>, caller: &Caller, work: F) -> Result<T, HostError>
     where
         F: FnOnce(Arc<Machine>) -> W,
-        W: Future<Output = Result<(), HostError>> + Send + 'static,
+        W: Future<Output = Result<T, HostError>> + Send + 'static,
+        T: Send + 'static,
     {
         if caller.epoch.is_none() {
             return Err(HostError::GuardFailed {
@@ -225,6 +242,10 @@ impl Host for OwnHost {
 
     async fn wipe_disk(&self, request: WipeDisk) -> Result<(), HostError> {
         self.0.wipe_disk(&self.caller(), request).await
+    }
+
+    async fn ceph(&self, request: CephRequest) -> Result<CephAnswer, HostError> {
+        self.0.ceph(&self.caller(), request).await
     }
 
     async fn set_trust(&self, trust: TrustStore) -> Result<(), HostError> {

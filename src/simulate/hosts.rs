@@ -10,8 +10,8 @@ use super::lxd::server::server_pid;
 use super::process::{CONNECT_TIMEOUT, Origin, SimProcess, SimTransport};
 use super::world::{Shared, World};
 use crate::services::host::{
-    Beat, BootstrapLxd, Host, HostError, HostReport, HostTarget, Hosts, JoinLxd, Leftovers,
-    LxdReport, LxdState, TrustStore, WipeDisk,
+    Beat, BootstrapLxd, CephAnswer, CephReport, CephRequest, Host, HostError, HostReport,
+    HostTarget, Hosts, JoinLxd, Leftovers, LxdReport, LxdState, TrustStore, WipeDisk,
 };
 use crate::services::lxd::requests::JoinRequest;
 use crate::services::lxd::{Lxd, LxdError};
@@ -140,6 +140,12 @@ impl Host for SimHost {
                 wipe(&mut self.shared().lock(), machine, &request)
             })
             .await
+    }
+
+    async fn ceph(&self, _request: CephRequest) -> Result<CephAnswer, HostError> {
+        Err(HostError::Failed {
+            reason: "there is no Ceph on the simulated machines".to_owned(),
+        })
     }
 
     async fn set_trust(&self, trust: TrustStore) -> Result<(), HostError> {
@@ -337,6 +343,7 @@ pub(super) fn report(world: &World, machine: usize) -> HostReport {
         lxd: lxd_report(world, machine),
         disks,
         interfaces,
+        ceph: CephReport::default(),
     }
 }
 

@@ -121,6 +121,7 @@ impl Scene {
                     ..DiskReport::default()
                 }],
                 interfaces: Vec::new(),
+                ceph: Default::default(),
             };
             (
                 (*name).to_owned(),

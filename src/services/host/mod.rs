@@ -1,9 +1,11 @@
 //! One machine: its disks and interfaces, and what can only be done on it. One trait, for this
 //! machine or, through a peer's agent, for another one.
 
+mod ceph_types;
 pub mod local;
 mod types;
 
+pub use ceph_types::*;
 pub use types::*;
 
 use async_trait::async_trait;
@@ -31,6 +33,9 @@ pub trait Host: Send + Sync + fmt::Debug {
 
     /// Destroys the signatures on a disk, after checking that it still is the one that was meant.
     async fn wipe_disk(&self, request: WipeDisk) -> Result<(), HostError>;
+
+    /// Looks after Ceph on this machine.
+    async fn ceph(&self, request: CephRequest) -> Result<CephAnswer, HostError>;
 
     /// Gives the agent the trust store of the cluster.
     async fn set_trust(&self, trust: TrustStore) -> Result<(), HostError>;

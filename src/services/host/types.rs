@@ -1,5 +1,6 @@
 //! What is said between the controller and the agent of a machine.
 
+use super::ceph_types::CephReport;
 use crate::services::lxd::types::MemberConfigKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -38,6 +39,9 @@ pub struct HostReport {
     pub disks: Vec<DiskReport>,
     /// Network interfaces, in name order.
     pub interfaces: Vec<InterfaceReport>,
+    /// Ceph.
+    #[serde(default)]
+    pub ceph: CephReport,
 }
 
 /// The instance service of one machine.

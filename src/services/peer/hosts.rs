@@ -2,8 +2,8 @@
 
 use super::client::{Answer, PeerClient};
 use crate::services::host::{
-    Beat, BootstrapLxd, Host, HostError, HostReport, HostTarget, Hosts, JoinLxd, TrustStore,
-    WipeDisk,
+    Beat, BootstrapLxd, CephAnswer, CephRequest, Host, HostError, HostReport, HostTarget, Hosts,
+    JoinLxd, TrustStore, WipeDisk,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,6 +21,8 @@ pub const REPORT_DEADLINE: Duration = Duration::from_secs(10);
 pub const FORM_DEADLINE: Duration = Duration::from_secs(150);
 /// How long destroying a disk's signatures may take.
 pub const WIPE_DEADLINE: Duration = Duration::from_secs(60);
+/// How long what is asked for of Ceph may take: an OSD is made within it.
+pub const CEPH_DEADLINE: Duration = Duration::from_secs(240);
 /// How long storing the trust store may take.
 pub const TRUST_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -77,11 +79,20 @@ impl PeerHost {
         body: &impl Serialize,
         deadline: Duration,
     ) -> Result<(), HostError> {
+        let _done: serde_json::Value = self.ask(path, body, deadline).await?;
+        Ok(())
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        deadline: Duration,
+    ) -> Result<T, HostError> {
         let body = serde_json::to_vec(body).map_err(|e| HostError::Failed {
             reason: format!("cannot write the request {path}: {e}"),
         })?;
-        let _done: serde_json::Value = self.call(Method::POST, path, body.into(), deadline).await?;
-        Ok(())
+        self.call(Method::POST, path, body.into(), deadline).await
     }
 
     async fn call<T: DeserializeOwned>(
@@ -129,6 +140,10 @@ impl Host for PeerHost {
     async fn wipe_disk(&self, request: WipeDisk) -> Result<(), HostError> {
         self.post("/v1/host/wipe-disk", &request, WIPE_DEADLINE)
             .await
+    }
+
+    async fn ceph(&self, request: CephRequest) -> Result<CephAnswer, HostError> {
+        self.ask("/v1/host/ceph", &request, CEPH_DEADLINE).await
     }
 
     async fn set_trust(&self, trust: TrustStore) -> Result<(), HostError> {

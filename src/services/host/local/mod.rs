@@ -1,5 +1,11 @@
 //! The machine this program runs on: its disks, its interfaces, its instance service.
 
+mod ceph;
+mod ceph_conf;
+mod ceph_daemons;
+mod ceph_form;
+mod ceph_label;
+mod ceph_osd;
 mod disk_links;
 mod disk_use;
 mod disks;
@@ -20,6 +26,8 @@ pub use lxd::find_lxd_socket;
 use lxd_unjoin::{Became, JoinMark};
 
 use super::types::{BootstrapLxd, HostError, HostReport, JoinLxd, LxdReport, LxdState, WipeDisk};
+use super::{CephAnswer, CephRequest};
+use crate::services::ceph::Bridge;
 use crate::services::lxd::Lxd;
 use crate::services::peer::VERSION;
 use std::collections::HashSet;
@@ -77,6 +85,8 @@ pub struct LocalHost {
     join_mark: JoinMark,
     /// Disks that are being read; one that hangs is not asked again until it answers.
     probing: Arc<Mutex<HashSet<DeviceNumber>>>,
+    /// The way to the Ceph cluster this machine belongs to.
+    bridge: Arc<Bridge>,
 }
 
 /// The number of a block device: major and minor.
@@ -133,7 +143,17 @@ impl LocalHost {
             seen: Mutex::default(),
             join_mark: JoinMark::default(),
             probing: Arc::default(),
+            bridge: Arc::default(),
         }
+    }
+
+    /// The way to the Ceph cluster this machine belongs to.
+    pub fn ceph_bridge(&self) -> Arc<Bridge> {
+        self.bridge.clone()
+    }
+
+    fn ceph_host(&self) -> ceph::CephHost {
+        ceph::CephHost::new(self.bridge.clone(), self.roots.clone())
     }
 
     /// Remembers in this directory that a join was begun, so that one that was cut in two is known
@@ -166,6 +186,8 @@ impl LocalHost {
             disks::report(&self.roots, &self.probing),
             interfaces::report(&self.roots),
         );
+        let disks = disks?;
+        let ceph = self.ceph_host().report(&disks).await;
         Ok(HostReport {
             name: self.name.clone(),
             agent_version: VERSION.to_owned(),
@@ -175,8 +197,9 @@ impl LocalHost {
                 .unwrap_or_default(),
             boot_id: self.boot_id(),
             lxd,
-            disks: disks?,
+            disks,
             interfaces: interfaces?,
+            ceph,
         })
     }
 
@@ -288,6 +311,15 @@ impl LocalHost {
     pub async fn wipe_disk(&self, request: WipeDisk) -> Result<(), HostError> {
         let _one = self.one_change()?;
         wipe::wipe(&self.roots, request).await
+    }
+
+    /// Looks after Ceph on this machine.
+    ///
+    /// # Errors
+    /// What was expected does not hold any more, or it failed.
+    pub async fn ceph(&self, request: CephRequest) -> Result<CephAnswer, HostError> {
+        let _one = self.one_change()?;
+        self.ceph_host().ask(request).await
     }
 
     fn is_meant(&self, name: &str) -> Result<(), HostError> {

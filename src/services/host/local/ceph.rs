@@ -1,0 +1,444 @@
+//! Ceph on this machine: what is set up here, and what the controller asks for.
+//!
+//! # Guarantees
+//! - Done already is done: every request can be made again after it was cut in two.
+//! - What is there of another cluster is never touched.
+//! - Keys are written to files that only root, or only Ceph's own user, can read, and passed in
+//!   pipes; they are never arguments and never in errors.
+
+use super::ceph_conf;
+use super::ceph_label;
+use super::{Roots, ceph_daemons, ceph_form, ceph_osd};
+use crate::services::ceph::{Bridge, Ceph, CephError};
+use crate::services::host::types::{DiskReport, HostError};
+use crate::services::host::{
+    CephAnswer, CephDaemon, CephDaemonKind, CephOsd, CephReport, CephRequest,
+};
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::process::Command;
+
+/// Programs that are needed, and the package each is in.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("ceph-mon", "ceph-mon"),
+    ("ceph-mgr", "ceph-mgr"),
+    ("ceph-mds", "ceph-mds"),
+    ("ceph-osd", "ceph-osd"),
+    ("ceph-volume", "ceph-volume"),
+];
+
+/// How long systemd may take to answer a question.
+const ASKING: Duration = Duration::from_secs(5);
+
+/// How long a unit may take to start.
+pub(super) const STARTING: Duration = Duration::from_secs(40);
+
+/// Where Ceph keeps its files.
+#[derive(Debug, Clone)]
+pub(super) struct CephHost {
+    /// `/etc/ceph`.
+    pub etc: PathBuf,
+    /// `/var/lib/ceph`.
+    pub lib: PathBuf,
+    /// `/usr/bin` and `/usr/sbin`.
+    bin: [PathBuf; 2],
+    /// The connection to the cluster.
+    pub ceph: Ceph,
+    pub(super) roots: Roots,
+}
+
+impl CephHost {
+    pub(super) fn new(bridge: Arc<Bridge>, roots: Roots) -> CephHost {
+        CephHost {
+            etc: "/etc/ceph".into(),
+            lib: "/var/lib/ceph".into(),
+            bin: ["/usr/bin".into(), "/usr/sbin".into()],
+            ceph: Ceph::new(bridge),
+            roots,
+        }
+    }
+
+    pub(super) fn conf(&self) -> PathBuf {
+        self.etc.join("ceph.conf")
+    }
+
+    pub(super) fn admin_keyring(&self) -> PathBuf {
+        self.etc.join("ceph.client.admin.keyring")
+    }
+
+    /// The directory of a daemon.
+    pub(super) fn dir(&self, kind: CephDaemonKind, name: &str) -> PathBuf {
+        self.lib.join(kind.word()).join(format!("ceph-{name}"))
+    }
+
+    /// The directory of an OSD.
+    pub(super) fn osd_dir(&self, id: i64) -> PathBuf {
+        self.lib.join("osd").join(format!("ceph-{id}"))
+    }
+
+    /// What `ceph.conf` holds; empty when there is none.
+    pub(super) fn conf_text(&self) -> Result<String, HostError> {
+        match fs::read_to_string(self.conf()) {
+            Ok(text) => Ok(text),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            Err(e) => Err(failed(format!(
+                "cannot read {}: {e}",
+                self.conf().display()
+            ))),
+        }
+    }
+
+    /// The cluster's id this machine is set up for; empty when it is for none.
+    pub(super) fn fsid(&self) -> Result<String, HostError> {
+        Ok(ceph_conf::get(&self.conf_text()?, "fsid").unwrap_or_default())
+    }
+
+    /// Refuses when this machine is set up for another cluster.
+    pub(super) fn is_of(&self, fsid: &str) -> Result<(), HostError> {
+        let ours = self.fsid()?;
+        if ours == fsid {
+            return Ok(());
+        }
+        Err(guard(if ours.is_empty() {
+            "this machine is not set up for Ceph".to_owned()
+        } else {
+            format!("this machine is set up for the Ceph cluster {ours}, not {fsid}")
+        }))
+    }
+
+    /// What there is of Ceph on this machine.
+    pub(super) async fn report(&self, disks: &[DiskReport]) -> CephReport {
+        let conf = self.conf_text().unwrap_or_default();
+        let mut report = CephReport {
+            missing: PROGRAMS
+                .iter()
+                .filter(|(program, _)| !self.bin.iter().any(|dir| dir.join(program).exists()))
+                .map(|(_, package)| (*package).to_owned())
+                .collect(),
+            fsid: ceph_conf::get(&conf, "fsid").unwrap_or_default(),
+            mon_host: ceph_conf::get(&conf, "mon_host").unwrap_or_default(),
+            admin: self.admin_keyring().exists(),
+            daemons: Vec::new(),
+            osds: Vec::new(),
+        };
+        for kind in [
+            CephDaemonKind::Mon,
+            CephDaemonKind::Mgr,
+            CephDaemonKind::Mds,
+        ] {
+            for name in names(&self.lib.join(kind.word())) {
+                report.daemons.push(CephDaemon {
+                    kind,
+                    name,
+                    unit: String::new(),
+                });
+            }
+        }
+        report.osds = self.osds(disks).await;
+        let mut units: Vec<String> = report
+            .daemons
+            .iter()
+            .map(|d| unit(d.kind, &d.name))
+            .collect();
+        units.extend(report.osds.iter().filter_map(|o| o.id).map(osd_unit));
+        let states = states(&units).await;
+        let state = |unit: String| {
+            let at = units.iter().position(|u| *u == unit)?;
+            states.get(at).cloned()
+        };
+        for daemon in &mut report.daemons {
+            daemon.unit = state(unit(daemon.kind, &daemon.name)).unwrap_or_default();
+        }
+        for osd in &mut report.osds {
+            osd.unit = osd
+                .id
+                .and_then(|id| state(osd_unit(id)))
+                .unwrap_or_default();
+        }
+        report
+    }
+
+    /// OSDs by the labels of the disks, and encrypted ones by their directories.
+    async fn osds(&self, disks: &[DiskReport]) -> Vec<CephOsd> {
+        let mut osds = Vec::new();
+        for disk in disks {
+            // A blank disk has none, and a process that hangs on a broken disk was met already.
+            let odd = |s: &String| s.starts_with("could not be examined");
+            if disk.signatures.is_empty() || disk.signatures.iter().any(odd) {
+                continue;
+            }
+            let path = PathBuf::from(&disk.path);
+            let label = tokio::task::spawn_blocking(move || ceph_label::read(&path)).await;
+            let Ok(Ok(Some(label))) = label else { continue };
+            if label.description != "main" && !label.description.is_empty() {
+                continue; // the log or the database of another one
+            }
+            osds.push(CephOsd {
+                id: label.id,
+                uuid: label.uuid,
+                fsid: label.fsid,
+                path: disk.path.clone(),
+                ready: label.ready,
+                unit: String::new(),
+            });
+        }
+        for name in names(&self.lib.join("osd")) {
+            let Ok(id) = name.parse::<i64>() else {
+                continue;
+            };
+            let dir = self.osd_dir(id);
+            let line = |file: &str| {
+                fs::read_to_string(dir.join(file))
+                    .map(|text| text.trim().to_owned())
+                    .unwrap_or_default()
+            };
+            let device = line(ceph_osd::DEVICE);
+            if device.is_empty() || osds.iter().any(|o| o.id == Some(id)) {
+                continue;
+            }
+            osds.push(CephOsd {
+                id: Some(id),
+                uuid: line("fsid"),
+                fsid: line("ceph_fsid"),
+                path: device,
+                ready: line("ready") == "ready",
+                unit: String::new(),
+            });
+        }
+        osds
+    }
+
+    /// Does what the controller asks for.
+    pub(super) async fn ask(&self, request: CephRequest) -> Result<CephAnswer, HostError> {
+        let told = match request {
+            CephRequest::Form {
+                fsid,
+                name,
+                address,
+                public_network,
+                cluster_network,
+            } => {
+                let networks = (public_network, cluster_network);
+                ceph_form::form(self, &fsid, &name, address, networks).await
+            }
+            CephRequest::Access => ceph_form::access(self),
+            CephRequest::Configure { access } => ceph_form::configure(self, &access),
+            CephRequest::AddDaemon {
+                kind,
+                name,
+                address,
+            } => ceph_daemons::add(self, kind, &name, address).await,
+            CephRequest::RemoveDaemon { kind, name } => {
+                ceph_daemons::remove(self, kind, &name).await
+            }
+            CephRequest::StartDaemon { kind, name } => {
+                if !self.dir(kind, &name).is_dir() {
+                    return Err(guard(format!("there is no {kind} {name} here")));
+                }
+                start_unit(&unit(kind, &name)).await?;
+                Ok(None)
+            }
+            CephRequest::CreateOsd {
+                fsid,
+                disk,
+                encrypt,
+                wal,
+                db,
+            } => {
+                let beside = ceph_osd::Beside { wal, db };
+                ceph_osd::create(self, &fsid, &disk, encrypt, &beside).await
+            }
+            CephRequest::StartOsd { id, uuid } => ceph_osd::start(self, id, &uuid).await,
+            CephRequest::StopOsd { id, uuid } => ceph_osd::stop(self, id, &uuid).await,
+        };
+        told.map(|answer| answer.unwrap_or(CephAnswer::Done))
+    }
+}
+
+/// The unit of a daemon.
+pub(super) fn unit(kind: CephDaemonKind, name: &str) -> String {
+    format!("ceph-{}@{name}.service", kind.word())
+}
+
+/// The unit of an OSD.
+pub(super) fn osd_unit(id: i64) -> String {
+    format!("ceph-osd@{id}.service")
+}
+
+pub(super) fn failed(reason: impl Into<String>) -> HostError {
+    HostError::Failed {
+        reason: reason.into(),
+    }
+}
+
+pub(super) fn guard(reason: impl Into<String>) -> HostError {
+    HostError::GuardFailed {
+        reason: reason.into(),
+    }
+}
+
+pub(super) fn ceph_failed(error: CephError) -> HostError {
+    failed(error.to_string())
+}
+
+/// The names of `ceph-NAME` in a directory, in order.
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            name.strip_prefix("ceph-").map(str::to_owned)
+        })
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// The states of units, in their order; empty when systemd does not tell.
+async fn states(units: &[String]) -> Vec<String> {
+    if units.is_empty() {
+        return Vec::new();
+    }
+    let mut words = vec!["show", "--property=ActiveState", "--value"];
+    words.extend(units.iter().map(String::as_str));
+    let said = run("systemctl", &words, None, ASKING).await;
+    said.map(|text| {
+        text.lines()
+            .filter(|line| !line.is_empty())
+            .map(str::to_owned)
+            .collect()
+    })
+    .unwrap_or_default()
+}
+
+/// Starts a unit, now and at every boot, whatever happened to it before.
+pub(super) async fn start_unit(unit: &str) -> Result<(), HostError> {
+    run("systemctl", &["enable", unit], None, STARTING).await?;
+    // It may have failed too often to be started again.
+    let _ = run("systemctl", &["reset-failed", unit], None, ASKING).await;
+    run("systemctl", &["start", unit], None, STARTING).await?;
+    Ok(())
+}
+
+/// Runs a program to its end, with something to read; gives back what it printed.
+///
+/// # Errors
+/// It cannot be started, takes too long, or fails; with the end of what it said.
+pub(super) async fn run(
+    program: &str,
+    words: &[&str],
+    input: Option<&str>,
+    deadline: Duration,
+) -> Result<String, HostError> {
+    run_with(program, words, &[], input, deadline).await
+}
+
+/// As [`run`], with more in the environment.
+pub(super) async fn run_with(
+    program: &str,
+    words: &[&str],
+    environment: &[(&str, &str)],
+    input: Option<&str>,
+    deadline: Duration,
+) -> Result<String, HostError> {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LC_ALL", "C.UTF-8")
+        .envs(environment.iter().copied())
+        .args(words)
+        .stdin(if input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command
+        .spawn()
+        .map_err(|e| failed(format!("cannot run {program}: {e}")))?;
+    let stdin = child.stdin.take();
+    let work = async {
+        if let (Some(mut stdin), Some(input)) = (stdin, input) {
+            use tokio::io::AsyncWriteExt;
+            // A program that reads nothing closes it.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        }
+        child.wait_with_output().await
+    };
+    let output = tokio::time::timeout(deadline, work)
+        .await
+        .map_err(|_| {
+            failed(format!(
+                "{program} took longer than {} s",
+                deadline.as_secs()
+            ))
+        })?
+        .map_err(|e| failed(format!("cannot run {program}: {e}")))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last: Vec<&str> = said.lines().filter(|l| !l.trim().is_empty()).collect();
+    let last = last[last.len().saturating_sub(3)..].join("; ");
+    Err(failed(format!(
+        "{program} {} ended with {}: {last}",
+        words.first().unwrap_or(&""),
+        output.status
+    )))
+}
+
+/// Who may read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Readable {
+    /// Everybody.
+    All,
+    /// Only root.
+    Root,
+    /// Only Ceph's own user.
+    Ceph,
+}
+
+/// Writes a file so that it is there whole or not at all.
+pub(super) fn write(path: &Path, content: &str, readable: Readable) -> Result<(), HostError> {
+    let work = || -> io::Result<()> {
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(dir)?;
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let new = dir.join(name);
+        let _ = fs::remove_file(&new);
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(if readable == Readable::All {
+                0o644
+            } else {
+                0o600
+            })
+            .open(&new)?;
+        file.write_all(content.as_bytes())?;
+        if readable == Readable::Ceph {
+            own(&new)?;
+        }
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    work().map_err(|e| failed(format!("cannot write {}: {e}", path.display())))
+}
+
+/// Gives a file or directory to Ceph's own user, who owns `/var/lib/ceph`.
+pub(super) fn own(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let owner = fs::metadata("/var/lib/ceph")?;
+    chown(path, Some(owner.uid()), Some(owner.gid()))
+}

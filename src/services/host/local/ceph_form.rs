@@ -1,0 +1,245 @@
+//! The first monitor of a cluster, and what other machines need to reach it.
+
+use super::ceph::{
+    CephHost, Readable, STARTING, ceph_failed, failed, guard, own, run, start_unit, unit, write,
+};
+use super::ceph_conf;
+use crate::services::ceph::{CephError, Command};
+use crate::services::host::types::HostError;
+use crate::services::host::{CephAccess, CephAnswer, CephDaemonKind};
+use base64::Engine;
+use ipnet::IpNet;
+use std::fs;
+use std::io::Read;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How long the first monitor may take until it answers.
+const ANSWERING: Duration = Duration::from_secs(30);
+
+/// What a step of this machine answers; `None` when there is nothing to tell.
+pub(super) type Told = Result<Option<CephAnswer>, HostError>;
+
+/// Forms a cluster with this machine's monitor.
+pub(super) async fn form(
+    host: &CephHost,
+    fsid: &str,
+    name: &str,
+    address: IpAddr,
+    (public_network, cluster_network): (Option<IpNet>, Option<IpNet>),
+) -> Told {
+    let known = host.fsid()?;
+    if !known.is_empty() && known != fsid {
+        return Err(guard(format!(
+            "this machine is set up for the Ceph cluster {known} already"
+        )));
+    }
+    let dir = host.dir(CephDaemonKind::Mon, name);
+    if known.is_empty() && dir.exists() {
+        return Err(guard(format!(
+            "{} holds a monitor that no ceph.conf speaks of: move it away if it is not needed",
+            dir.display()
+        )));
+    }
+    let mut access = CephAccess {
+        fsid: fsid.to_owned(),
+        mon_host: addresses(address),
+        public_network,
+        cluster_network,
+        keyring: String::new(),
+    };
+    // The key goes to its file before the monitor learns it: cut in two here, the same one is used.
+    let key = match fs::read_to_string(host.admin_keyring()) {
+        Ok(text) if !known.is_empty() => text,
+        _ => admin_keyring(&secret()?),
+    };
+    access.keyring.clone_from(&key);
+    configure(host, &access)?;
+    if !dir.exists() {
+        let mut keyring = format!("[mon.]\n\tkey = {}\n\tcaps mon = \"allow *\"\n", secret()?);
+        keyring.push_str(&key);
+        keyring.push_str(&format!(
+            "[client.bootstrap-osd]\n\tkey = {}\n\tcaps mon = \"profile bootstrap-osd\"\n\tcaps mgr = \"allow r\"\n",
+            secret()?
+        ));
+        let monitors = [(name.to_owned(), addresses(address))];
+        make_monitor(host, fsid, name, &keyring, &monitors).await?;
+    }
+    start_unit(&unit(CephDaemonKind::Mon, name)).await?;
+    answers(host).await?;
+    host.ceph
+        .set_config("mon", "auth_allow_insecure_global_id_reclaim", "false")
+        .await
+        .map_err(ceph_failed)?;
+    Ok(None)
+}
+
+/// Waits until the cluster answers.
+async fn answers(host: &CephHost) -> Result<(), HostError> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        match host.ceph.run(&Command::new("status")).await {
+            Ok(_) => return Ok(()),
+            Err(CephError::Refused { reason, .. }) => return Err(failed(reason)),
+            Err(e) if begun.elapsed() >= ANSWERING => return Err(ceph_failed(e)),
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
+
+/// Makes the store of a monitor. It appears whole or not at all.
+pub(super) async fn make_monitor(
+    host: &CephHost,
+    fsid: &str,
+    name: &str,
+    keyring: &str,
+    monitors: &[(String, String)],
+) -> Result<(), HostError> {
+    let dir = host.dir(CephDaemonKind::Mon, name);
+    let base = dir.parent().unwrap_or(&host.lib);
+    let making = base.join(format!(".making-{name}"));
+    let result = async {
+        let _ = fs::remove_dir_all(&making);
+        let cannot = |e| failed(format!("cannot make {}: {e}", making.display()));
+        fs::create_dir_all(making.join("store")).map_err(cannot)?;
+        for path in [&making, &making.join("store")] {
+            own(path).map_err(cannot)?;
+        }
+        let (map, keys) = (making.join("monmap"), making.join("keyring"));
+        let (map, keys, store) = (
+            map.display().to_string(),
+            keys.display().to_string(),
+            making.join("store").display().to_string(),
+        );
+        write(keys.as_ref(), keyring, Readable::Ceph)?;
+        let mut words = vec!["--create", "--clobber", "--fsid", fsid];
+        for (name, addresses) in monitors {
+            words.extend(["--addv", name, addresses]);
+        }
+        words.push(&map);
+        run("monmaptool", &words, None, STARTING).await?;
+        let words = [
+            "--mkfs",
+            "--id",
+            name,
+            "--setuser",
+            "ceph",
+            "--setgroup",
+            "ceph",
+            "--monmap",
+            &map,
+            "--keyring",
+            &keys,
+            "--mon-data",
+            &store,
+        ];
+        run("ceph-mon", &words, None, STARTING).await?;
+        fs::rename(making.join("store"), &dir).map_err(cannot)
+    }
+    .await;
+    let _ = fs::remove_dir_all(&making);
+    result
+}
+
+/// What another machine needs.
+pub(super) fn access(host: &CephHost) -> Told {
+    let text = host.conf_text()?;
+    let key = |name: &str| ceph_conf::get(&text, name);
+    let keyring = fs::read_to_string(host.admin_keyring())
+        .map_err(|e| failed(format!("the admin's keyring cannot be read: {e}")))?;
+    let Some(fsid) = key("fsid") else {
+        return Err(guard("this machine is not set up for Ceph"));
+    };
+    Ok(Some(CephAnswer::Access(CephAccess {
+        fsid,
+        mon_host: key("mon_host").unwrap_or_default(),
+        public_network: key("public_network").and_then(|n| n.parse().ok()),
+        cluster_network: key("cluster_network").and_then(|n| n.parse().ok()),
+        keyring,
+    })))
+}
+
+/// Takes what is needed to reach the cluster; the key last, because with it the rest is used.
+pub(super) fn configure(host: &CephHost, access: &CephAccess) -> Told {
+    let before = host.conf_text()?;
+    let known = ceph_conf::get(&before, "fsid").unwrap_or_default();
+    if !known.is_empty() && known != access.fsid {
+        return Err(guard(format!(
+            "this machine is set up for the Ceph cluster {known} already"
+        )));
+    }
+    let network = |net: &Option<IpNet>| net.map(|n| n.trunc().to_string());
+    let text = ceph_conf::set(
+        &before,
+        &[
+            ("fsid", Some(access.fsid.clone())),
+            ("mon_host", Some(access.mon_host.clone())),
+            ("public_network", network(&access.public_network)),
+            ("cluster_network", network(&access.cluster_network)),
+        ],
+    );
+    if text != before {
+        write(&host.conf(), &text, Readable::All)?;
+    }
+    if !access.keyring.is_empty() {
+        let path = host.admin_keyring();
+        if fs::read_to_string(&path).ok().as_deref() != Some(&access.keyring) {
+            write(&path, &access.keyring, Readable::Root)?;
+        }
+    }
+    Ok(None)
+}
+
+/// The addresses of a monitor, as monitor maps and `ceph.conf` write them.
+pub(super) fn addresses(address: IpAddr) -> String {
+    let host = match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    };
+    format!("[v2:{host}:3300,v1:{host}:6789]")
+}
+
+fn admin_keyring(secret: &str) -> String {
+    format!(
+        "[client.admin]\n\tkey = {secret}\n\tcaps mds = \"allow *\"\n\tcaps mgr = \"allow *\"\n\
+         \tcaps mon = \"allow *\"\n\tcaps osd = \"allow *\"\n"
+    )
+}
+
+/// A new key: kind, time and length as Ceph has them, then 16 random bytes.
+fn secret() -> Result<String, HostError> {
+    let mut random = [0; 16];
+    fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut random))
+        .map_err(|e| failed(format!("no random numbers: {e}")))?;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    let seconds = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+    let mut bytes = 1u16.to_le_bytes().to_vec();
+    bytes.extend(seconds.to_le_bytes());
+    bytes.extend(now.subsec_nanos().to_le_bytes());
+    bytes.extend(16u16.to_le_bytes());
+    bytes.extend(random);
+    Ok(base64::engine::general_purpose::STANDARD.encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_as_ceph_writes_them_and_never_the_same() {
+        let (one, two) = (secret().unwrap(), secret().unwrap());
+        assert!(one.starts_with("AQ") && one.len() == 40, "{one}");
+        assert_ne!(one, two);
+    }
+
+    #[test]
+    fn an_address_of_the_sixth_version_is_in_brackets() {
+        assert_eq!(
+            addresses("2001:db8::1".parse().unwrap()),
+            "[v2:[2001:db8::1]:3300,v1:[2001:db8::1]:6789]"
+        );
+    }
+}
