@@ -68,6 +68,44 @@ async fn a_converged_cluster_sees_no_write() {
     );
 }
 
+/// What is planned while so many machines form a cluster with ten profiles and a network for each
+/// and a pool.
+async fn plans_of_forming(members: usize) -> u64 {
+    let config = SimConfig::of(members);
+    let mut text = doc("Cluster", "demo", "{initiator: micro01}");
+    text += &doc("StoragePool", "local", "{driver: dir}");
+    for machine in &config.machines {
+        let name = &machine.name;
+        text += &doc("Member", name, &format!("{{address: {}}}", machine.address));
+        text += &doc(
+            "Network",
+            &format!("n-{name}"),
+            "{type: bridge, config: {ipv4.address: none, ipv6.address: none}}",
+        );
+        for n in 0..10 {
+            let device = "{devices: {root: {type: disk, path: /, pool: local}}}";
+            text += &doc("Profile", &format!("p{n}-{name}"), device);
+        }
+    }
+    let cloud = SimCloud::new(config);
+    let controller = controller(&cloud, "micro01").await;
+    controller
+        .submit(&files(&[("all.yaml", text)]))
+        .await
+        .expect("kept");
+    settled(&controller).await;
+    controller.status().counters.plans
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_forming_costs_grows_with_members_and_objects_and_not_with_their_product() {
+    let (small, large) = (plans_of_forming(8).await, plans_of_forming(32).await);
+    assert!(
+        large < small * 5,
+        "{small} plans for 8 machines and {large} for 32"
+    );
+}
+
 /// Lets a machine join by hand while a network is half made, which leaves it in the cluster under
 /// no name and in its database's raft.
 async fn half_join(cloud: &SimCloud, address: &str, member: &str) {

@@ -2,11 +2,12 @@
 //!
 //! # Guarantees
 //! Two steps whose claims conflict never run at once. What is held back says what it waits for,
-//! and is planned again when the claim is free.
+//! and is planned again when its turn comes: of a thousand that wait for one claim, one is.
 
 use super::plan::step::ClaimOn;
 use super::plan::{Claim, Plan, Step, Topic, Waiting, reasons};
 use crate::resources::ObjectRef;
+use std::collections::BTreeMap;
 
 /// Claims that are held now, by whom and for what.
 #[derive(Debug, Clone, Default)]
@@ -42,11 +43,66 @@ impl InFlight {
         self.held.iter().any(|(_, claim, _)| alone(claim))
     }
 
-    fn conflict(&self, step: &Step) -> Option<&str> {
+    fn conflict(&self, step: &Step) -> Option<(&Claim, &str)> {
         self.held.iter().find_map(|(holder, held, sentence)| {
             let clash = *holder != step.object && step.claims.iter().any(|c| c.conflicts(held));
-            clash.then_some(sentence.as_str())
+            clash.then_some((held, sentence.as_str()))
         })
+    }
+}
+
+/// The objects whose next step waits for claims of others. They are called in turn, as many as
+/// may run together.
+#[derive(Debug, Clone, Default)]
+pub struct Turns {
+    /// What the step claims that each waits with.
+    waiting: BTreeMap<ObjectRef, Vec<Claim>>,
+    /// Those that were called and were not planned since.
+    called: BTreeMap<ObjectRef, Vec<Claim>>,
+}
+
+impl Turns {
+    /// An object was planned: it waits with these claims, or for none. Says whether it had been
+    /// called, so that others may have to be called in its place.
+    pub fn planned(&mut self, object: &ObjectRef, held: Option<Vec<Claim>>) -> bool {
+        match held {
+            Some(claims) => self.waiting.insert(object.clone(), claims),
+            None => self.waiting.remove(object),
+        };
+        self.called.remove(object).is_some()
+    }
+
+    /// Calls those whose claims are free. Who waits longer in the order of names is not overtaken
+    /// by one that wants the same.
+    pub fn call(&mut self, in_flight: &InFlight) -> Vec<ObjectRef> {
+        let mut taken: BTreeMap<ClaimOn, bool> = BTreeMap::new();
+        let mut take = |claims: &[Claim]| {
+            let free = claims.iter().all(|claim| {
+                let held = taken.get(&claim.on);
+                held.is_none_or(|exclusive| !exclusive && !claim.exclusive)
+            });
+            for claim in claims {
+                *taken.entry(claim.on.clone()).or_default() |= claim.exclusive;
+            }
+            free
+        };
+        for (_, claim, _) in &in_flight.held {
+            take(std::slice::from_ref(claim));
+        }
+        for claims in self.called.values() {
+            take(claims);
+        }
+        let mut called = Vec::new();
+        self.waiting.retain(|object, claims| {
+            let free = take(claims);
+            if free {
+                called.push((object.clone(), std::mem::take(claims)));
+            }
+            !free
+        });
+        let objects = called.iter().map(|(object, _)| object.clone()).collect();
+        self.called.extend(called);
+        objects
     }
 }
 
@@ -64,11 +120,18 @@ pub struct Admitted {
 pub fn admit(plan: &Plan, in_flight: &InFlight) -> Admitted {
     let mut admitted = Admitted::default();
     for step in &plan.steps {
-        if let Some(other) = in_flight.conflict(step) {
+        if let Some((claim, other)) = in_flight.conflict(step) {
+            let why = match claim.on {
+                // Many may wait for a long time, each behind the others.
+                ClaimOn::Membership => {
+                    "for its turn, as one step at a time changes who is in the cluster".to_owned()
+                }
+                _ => format!("until this is done: {other}"),
+            };
             admitted.held = Some(Waiting {
                 on: Topic::Claims,
                 reason: reasons::CLAIMED.to_owned(),
-                message: format!("to {}, it waits until this is done: {other}", step.sentence),
+                message: format!("to {}, it waits {why}", step.sentence),
             });
             break;
         }
@@ -107,6 +170,44 @@ mod tests {
         assert_eq!(held.held.expect("it is held").on, Topic::Claims);
         in_flight.give_back(&shared.object);
         assert_eq!(admit(&plan(vec![alone]), &in_flight).run.len(), 1);
+    }
+
+    #[test]
+    fn who_waits_is_called_in_turn() {
+        let object = |name: &str| ObjectRef::new(Kind::Profile, name);
+        let alone = || vec![Claim::exclusive(ClaimOn::Membership)];
+        let shared = || vec![Claim::shared(ClaimOn::Membership)];
+        let running = step("x", alone());
+        let mut in_flight = InFlight::default();
+        in_flight.take(std::slice::from_ref(&running));
+        let mut turns = Turns::default();
+        for (name, claims) in [
+            ("a", alone()),
+            ("b", alone()),
+            ("c", shared()),
+            ("d", shared()),
+        ] {
+            assert!(!turns.planned(&object(name), Some(claims)));
+        }
+        turns.planned(
+            &object("e"),
+            Some(vec![Claim::exclusive(ClaimOn::ServerConfig)]),
+        );
+        assert_eq!(turns.call(&in_flight), [object("e")], "its claim is free");
+        in_flight.give_back(&running.object);
+        assert_eq!(turns.call(&in_flight), [object("a")]);
+        assert!(turns.call(&in_flight).is_empty(), "one is called once");
+        assert!(
+            turns.planned(&object("a"), None),
+            "it did not want it after all"
+        );
+        assert_eq!(turns.call(&in_flight), [object("b")]);
+        assert!(turns.planned(&object("b"), None));
+        assert_eq!(
+            turns.call(&in_flight),
+            [object("c"), object("d")],
+            "they share"
+        );
     }
 
     #[test]

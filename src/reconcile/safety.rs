@@ -20,7 +20,7 @@ pub fn all_members_online(view: &View<'_>) -> Option<Waiting> {
         return None;
     }
     Some(Waiting {
-        on: Topic::Members,
+        on: Topic::Down,
         reason: reasons::MEMBER_DOWN.to_owned(),
         message: format!(
             "{} {} not online, and pools and networks are only written when every member is",

@@ -22,7 +22,7 @@ pub use requests::{
     Applied, Filter, MachineReport, PlanReport, RequestError, SourceReport, StatusReport,
 };
 
-use super::admit::InFlight;
+use super::admit::{InFlight, Turns};
 use super::apply::Applier;
 use super::breaker::Breaker;
 use super::clock::Clock;
@@ -117,6 +117,14 @@ struct State {
     memory_version: u64,
     stored: Option<Read>,
     in_flight: InFlight,
+    /// Who waits for what is in flight.
+    turns: Turns,
+    /// Members on their way into the cluster, as they were planned last.
+    coming: BTreeSet<ObjectRef>,
+    /// Whether members came or went since members were last on their way.
+    moved: bool,
+    /// What has parts on members that came or went, until it is read again.
+    parts: BTreeSet<ObjectRef>,
     statuses: BTreeMap<ObjectRef, ObjectStatus>,
     waiting: BTreeMap<Topic, BTreeSet<ObjectRef>>,
     topics: BTreeMap<ObjectRef, BTreeSet<Topic>>,
@@ -261,6 +269,19 @@ impl Inner {
         let absent = state.memory.inventory.keys();
         for object in state.desired.resources.keys().chain(absent) {
             self.wake(object, Duration::ZERO);
+        }
+    }
+
+    /// Gives back what an object claimed and calls those whose turn it is.
+    fn give_back(&self, state: &mut State, object: &ObjectRef) {
+        state.in_flight.give_back(object);
+        self.call(state);
+    }
+
+    /// Wakes those whose turn it is.
+    fn call(&self, state: &mut State) {
+        for object in state.turns.call(&state.in_flight) {
+            self.wake(&object, Duration::ZERO);
         }
     }
 

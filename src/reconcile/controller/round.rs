@@ -75,13 +75,27 @@ fn decide(object: &ObjectRef, inner: &Arc<Inner>) -> Decision {
     drifted(&mut plan, state, now);
     let admitted = admit(&plan, &state.in_flight);
     let mut topics: BTreeSet<Topic> = plan.waiting_on.iter().map(|w| w.on.clone()).collect();
-    topics.extend(admitted.held.iter().map(|w| w.on.clone()));
     if !plan.refused.is_empty() {
         topics.insert(Topic::Operator);
     }
     state.wait_on(object, topics);
     record(object, &plan, &admitted, None, inner, state, now);
-    if admitted.run.is_empty() {
+    if object.kind == Kind::Member {
+        coming(object, inner, state, now);
+    }
+    let idle = admitted.run.is_empty();
+    state.in_flight.take(&admitted.run);
+    let held = plan
+        .steps
+        .first()
+        .filter(|_| idle && admitted.held.is_some());
+    if state
+        .turns
+        .planned(object, held.map(|step| step.claims.clone()))
+    {
+        inner.call(state);
+    }
+    if idle {
         settle(object, &plan, inner, state);
         let mut again = plan.recheck_at.map(|at| inner.clock.until(at));
         if plan.waiting_on.iter().any(|w| w.reason == reasons::IN_USE) {
@@ -90,8 +104,26 @@ fn decide(object: &ObjectRef, inner: &Arc<Inner>) -> Decision {
         }
         return Decision::Settled(again.map_or(Action::await_change(), Action::requeue));
     }
-    state.in_flight.take(&admitted.run);
     Decision::Work(Box::new((plan, admitted)))
+}
+
+/// Keeps who is on the way into the cluster, and wakes what waits until nobody is.
+fn coming(object: &ObjectRef, inner: &Inner, state: &mut super::State, now: Timestamp) {
+    if plan::is_coming(object, &state.view(now)) {
+        state.coming.insert(object.clone());
+        return;
+    }
+    state.coming.remove(object);
+    if !state.coming.is_empty() {
+        return;
+    }
+    inner.wake_waiting(state, &Topic::Joiners);
+    for object in std::mem::take(&mut state.parts) {
+        inner.wake(&object, Duration::ZERO);
+    }
+    if std::mem::take(&mut state.moved) {
+        inner.look_twice();
+    }
 }
 
 /// A difference on an object that was as wanted and whose resource did not change is drift: it is
@@ -499,8 +531,7 @@ async fn finish(
     let now = inner.clock.now();
     let mut guard = inner.state();
     let state = &mut *guard;
-    state.in_flight.give_back(object);
-    inner.wake_waiting(state, &Topic::Claims);
+    inner.give_back(state, object);
     inner.wake_waiting(state, &Topic::Object(object.clone()));
     if membership {
         inner.wake_waiting(state, &Topic::Members);
@@ -563,7 +594,11 @@ impl Inner {
         if let Some(fresher) = &mut state.fresher {
             fresher.insert(object.clone());
         }
-        let absorbed = absorb(&mut state.world, look);
+        let absorbed = if object.kind == Kind::Member {
+            self.with_members(&mut state, |state| absorb(&mut state.world, look))
+        } else {
+            absorb(&mut state.world, look)
+        };
         if absorbed.is_err() {
             state.world.dirty.insert(object.clone());
         }

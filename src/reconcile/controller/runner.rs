@@ -46,7 +46,7 @@ pub(super) async fn run(
                 };
                 let Some(object) = objects.remove(&id) else { continue };
                 if panicked {
-                    inner.state().in_flight.give_back(&object);
+                    inner.give_back(&mut inner.state(), &object);
                 }
                 let action = match outcome {
                     Outcome::Done(action) => {

@@ -1,7 +1,7 @@
 //! Reading the world: everything at the start, after every reconnect and restart and at the
 //! interval; single objects when an event names them; machines by their heartbeat.
 
-use super::Inner;
+use super::{Inner, State};
 use crate::reconcile::history::Severity;
 use crate::reconcile::plan::Topic;
 use crate::reconcile::world::{HostView, LxdWorld, Seen};
@@ -86,8 +86,7 @@ pub(super) async fn events(inner: Arc<Inner>) {
             Some(Event::Connected) => {
                 // The first look is made anyway.
                 if connected {
-                    inner.look(Duration::ZERO);
-                    inner.look(LOOK_AGAIN);
+                    inner.look_twice();
                 }
                 connected = true;
             }
@@ -287,7 +286,7 @@ impl Inner {
             state.look_again = true;
             self.look(UNREAD);
         }
-        state.world.lxd = lxd;
+        self.with_members(&mut state, |state| state.world.lxd = lxd);
         state.world.secrets = secrets;
         state.counters.looks += 1;
         let fresher = state.fresher.take().unwrap_or_default();
@@ -314,9 +313,10 @@ impl Inner {
             .symmetric_difference(&names(&members))
             .cloned()
             .collect();
-        state.world.lxd.members = members;
+        self.with_members(&mut state, |state| state.world.lxd.members = members);
         state.world.lxd.groups = groups;
         if !moved.is_empty() {
+            state.moved = true;
             // Also where nothing waits: what was refused because of an old row is not any more.
             for name in moved {
                 self.wake(&ObjectRef::new(Kind::Member, name), Duration::ZERO);
@@ -335,12 +335,41 @@ impl Inner {
                 })
                 .cloned()
                 .collect();
-            for object in parts {
-                self.wake(&object, Duration::ZERO);
-                state.world.dirty.insert(object);
+            state.world.dirty.extend(parts.iter().cloned());
+            if state.coming.is_empty() {
+                for object in &parts {
+                    self.wake(object, Duration::ZERO);
+                }
+            } else {
+                // Each has a part on each member: they are read once, when everybody is there.
+                state.parts.extend(parts);
             }
         }
         self.wake_waiting(&state, &Topic::Members);
+    }
+
+    /// Changes what is known of the members, and wakes what waits for those that are down.
+    pub(super) fn with_members<T>(
+        &self,
+        state: &mut State,
+        change: impl FnOnce(&mut State) -> T,
+    ) -> T {
+        let down = |state: &State| -> Vec<String> {
+            let down = state.world.members_down();
+            down.into_iter().map(str::to_owned).collect()
+        };
+        let before = down(state);
+        let done = change(state);
+        if down(state) != before {
+            self.wake_waiting(state, &Topic::Down);
+        }
+        done
+    }
+
+    /// Looks at everything now, and once more when a restarted LXD loses no events any more.
+    pub(super) fn look_twice(&self) {
+        self.look(Duration::ZERO);
+        self.look(LOOK_AGAIN);
     }
 
     /// Reads the secrets again, after resources changed.
@@ -384,6 +413,17 @@ impl Inner {
     /// Looks at one machine fully.
     pub(super) async fn look_at_machine(&self, target: &HostTarget) {
         let result = self.hosts.host(target).report().await;
+        let (look, formed) = self.seen(target, result);
+        match (look, formed) {
+            (true, true) => self.look_at_members().await,
+            (true, false) => self.look(Duration::ZERO),
+            (false, _) => {}
+        }
+    }
+
+    /// Takes in what a look at a machine found. Gives back whether it came into a cluster or left
+    /// one without a step of ours, which would look by itself, and whether ours stands.
+    fn seen(&self, target: &HostTarget, result: Result<HostReport, HostError>) -> (bool, bool) {
         let now = self.clock.now();
         let mut state = self.state();
         let view = state.world.hosts.entry(target.name.clone()).or_default();
@@ -401,9 +441,7 @@ impl Inner {
         }
         let changed = before != (view.error.clone(), view.report.known().cloned());
         let was_in = before.1.as_ref().is_some_and(clustered);
-        if in_cluster(view) != was_in && before.1.is_some() {
-            self.look(Duration::ZERO);
-        }
+        let moved = in_cluster(view) != was_in && before.1.is_some();
         if changed {
             self.wake_waiting(&state, &Topic::Host(target.name.clone()));
             self.wake(
@@ -411,6 +449,8 @@ impl Inner {
                 Duration::ZERO,
             );
         }
+        let look = moved && !state.in_flight.changes_membership();
+        (look, state.world.lxd.clustered() == Some(true))
     }
 
     async fn beat_of(&self, target: &HostTarget, joined: bool) {
@@ -443,8 +483,7 @@ impl Inner {
                         at: now,
                     };
                     if joined && (restarted || was_silent) {
-                        self.look(Duration::ZERO);
-                        self.look(LOOK_AGAIN);
+                        self.look_twice();
                     }
                     if was_silent {
                         self.wake_waiting(&state, &Topic::Host(target.name.clone()));

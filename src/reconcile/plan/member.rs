@@ -9,8 +9,8 @@ use crate::reconcile::clock::age;
 use crate::reconcile::memory::Ownership;
 use crate::resources::kinds::{MemberSpec, MemberState};
 use crate::resources::object::DEFAULT_PROJECT;
-use crate::resources::value::Config;
-use crate::resources::{Kind, ObjectRef};
+use crate::resources::value::{Config, Mode};
+use crate::resources::{Kind, ObjectRef, Spec};
 use crate::services::host::{HostError, HostReport, Leftovers, LxdReport, LxdState};
 use crate::services::lxd::types::{Member, MemberConfigKey, Versioned};
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,34 +68,42 @@ pub(super) fn plan(
     plan
 }
 
-/// The first member that is not in the cluster yet and is on its way in: pools and networks that
-/// are still to be made wait for it, so that they are made once and everywhere.
-pub(super) fn first_coming(view: &View<'_>) -> Option<Waiting> {
-    let (name, _) = view
-        .desired
-        .members()
-        .find(|(name, spec)| is_coming(name, spec, view))?;
-    let reference = ObjectRef::new(Kind::Member, name);
+/// While members are not in the cluster yet and on their way in, pools and networks that are still
+/// to be made wait for them, so that they are made once and everywhere. They wait for all of them
+/// at once and not for one after another: what it costs must not grow with members times objects.
+pub(super) fn joiners(view: &View<'_>) -> Option<Waiting> {
+    let members = view.desired.of_kind(Kind::Member);
+    let mut names = members.map(|(reference, _)| reference);
+    names.find(|reference| is_coming(reference, view))?;
     Some(Waiting {
-        message: format!("{reference} joins first, so that this is made everywhere at once"),
-        on: Topic::Object(reference),
+        message:
+            "the members that are on their way join first, so that this is made everywhere at \
+                  once"
+                .to_owned(),
+        on: Topic::Joiners,
         reason: reasons::DEPENDENCY.to_owned(),
     })
 }
 
-fn is_coming(name: &str, spec: &MemberSpec, view: &View<'_>) -> bool {
-    let joined = view
-        .world
-        .lxd
-        .members
-        .known()
-        .is_some_and(|m| m.contains_key(name));
-    if joined || spec.state == MemberState::Absent {
+/// Whether a member is not in the cluster yet, and on its way in.
+pub(crate) fn is_coming(object: &ObjectRef, view: &View<'_>) -> bool {
+    let members = view.world.lxd.members.known();
+    if members.is_some_and(|m| m.contains_key(&object.name)) {
         return false;
     }
-    let object = ObjectRef::new(Kind::Member, name);
-    let mut plan = Plan::nothing(&object);
-    join(&object, spec, view, &mut plan);
+    let Some(resource) = view.desired.resources.get(object) else {
+        return false;
+    };
+    let Spec::Member(spec) = &resource.spec else {
+        return false;
+    };
+    let held = view.desired.mode(resource) != Mode::Enforce
+        || view.memory.suspension(object, view.now).is_some();
+    if held || spec.state == MemberState::Absent {
+        return false;
+    }
+    let mut plan = Plan::nothing(object);
+    join(object, spec, view, &mut plan);
     plan.steps
         .iter()
         .any(|s| matches!(s.action, Action::Join { .. }))

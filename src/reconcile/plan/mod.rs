@@ -21,6 +21,7 @@ mod uplink;
 pub(crate) use cluster::target;
 pub use diff::{Change, Verb};
 pub use disk::field_of as disk_field;
+pub(crate) use member::is_coming;
 pub use step::{Action, Claim, Guard, Step};
 
 use super::desired::Desired;
@@ -62,6 +63,11 @@ pub enum Topic {
     Host(String),
     /// Any member's going or coming.
     Members,
+    /// Members that are on their way into the cluster, all of them: it changes once, when none is
+    /// any more, and not with every one that has joined.
+    Joiners,
+    /// Which members are down.
+    Down,
     /// A step that holds a claim this one needs.
     Claims,
     /// Something the operator does: an approval, a fixed file.

@@ -1,7 +1,7 @@
 //! `Network`: bridges, fans and OVN networks, and the creation both networks and uplinks share.
 
 use super::diff::{Diff, Ignore};
-use super::member::first_coming;
+use super::member::joiners;
 use super::step::{Action, Claim, ClaimOn, Step, Values};
 use super::{Change, Plan, Topic, View, cluster_stands, reasons, uplink};
 use crate::catalog::Owner;
@@ -154,7 +154,7 @@ fn create(
         return;
     }
     if seen.is_none() {
-        plan.waiting_on.extend(first_coming(view));
+        plan.waiting_on.extend(joiners(view));
         project_of(object, view, plan);
     }
     if let Some(waiting) = safety::all_members_online(view) {

@@ -1,7 +1,7 @@
 //! `StoragePool`: the two-phase creation on all members, and what is held afterwards.
 
 use super::diff::{Diff, Ignore, Verb};
-use super::member::first_coming;
+use super::member::joiners;
 use super::step::{Action, Claim, ClaimOn, Step, Values};
 use super::{Change, Plan, Topic, View, Waiting, cluster_stands, reasons};
 use crate::catalog::Owner;
@@ -153,7 +153,7 @@ fn create(
     }
     let status = seen.map_or("", |p| p.whole.value.status.as_str());
     if status.is_empty() {
-        plan.waiting_on.extend(first_coming(view));
+        plan.waiting_on.extend(joiners(view));
     }
     if let Some(waiting) = safety::all_members_online(view) {
         plan.waiting_on.push(waiting);

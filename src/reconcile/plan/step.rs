@@ -128,7 +128,7 @@ impl Claim {
 }
 
 /// What can be claimed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClaimOn {
     /// Who is in the cluster.
     Membership,
