@@ -16,7 +16,7 @@ use microcloud::reconcile::store::Store;
 use microcloud::resources::Kind;
 use microcloud::services::host::{
     Beat, BootstrapLxd, CephAnswer, CephRequest, Host, HostError, HostReport, HostTarget, Hosts,
-    JoinLxd, TrustStore, WipeDisk,
+    JoinLxd, TrustStore, UndoJoin, WipeDisk,
 };
 use microcloud::services::lxd::Lxd;
 use std::path::Path;
@@ -69,6 +69,10 @@ impl Host for NoAgent {
     }
 
     async fn join_lxd(&self, _: JoinLxd) -> Result<(), HostError> {
+        self.error()
+    }
+
+    async fn undo_join(&self, _: UndoJoin) -> Result<(), HostError> {
         self.error()
     }
 

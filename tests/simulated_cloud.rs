@@ -693,7 +693,6 @@ async fn agents_found_and_join() {
         cluster_certificate: client.server().await.unwrap().value.environment.certificate,
         member_config: Vec::new(),
         expected_leftovers: Default::default(),
-        undo: false,
     };
     cloud
         .hand("micro02")
@@ -726,7 +725,6 @@ async fn a_join_outlives_the_caller() {
         cluster_certificate: client.server().await.unwrap().value.environment.certificate,
         member_config: Vec::new(),
         expected_leftovers: Default::default(),
-        undo: false,
     };
     let host = cloud
         .hosts("micro01", epoch(1))

@@ -2,7 +2,9 @@
 
 use super::machine::{Caller, Machine};
 use super::server::PeerIdentity;
-use crate::services::host::{BootstrapLxd, CephRequest, HostError, JoinLxd, TrustStore, WipeDisk};
+use crate::services::host::{
+    BootstrapLxd, CephRequest, HostError, JoinLxd, TrustStore, UndoJoin, WipeDisk,
+};
 use crate::services::peer::{EPOCH_HEADER, VERSION, VERSION_HEADER};
 use axum::body::Body;
 use axum::body::Bytes;
@@ -27,6 +29,7 @@ pub fn routes(machine: Arc<Machine>) -> Router {
         .route("/v1/host/beat", get(beat))
         .route("/v1/host/bootstrap-lxd", post(bootstrap_lxd))
         .route("/v1/host/join-lxd", post(join_lxd))
+        .route("/v1/host/undo-join", post(undo_join))
         .route("/v1/host/wipe-disk", post(wipe_disk))
         .route("/v1/host/ceph", post(ceph))
         .route("/v1/host/trust", post(trust))
@@ -140,6 +143,15 @@ async fn join_lxd(
 ) -> Result<Response<Body>, BadRequest> {
     let request: JoinLxd = body(request)?;
     Ok(answer(machine.join_lxd(&caller, request).await))
+}
+
+async fn undo_join(
+    State(machine): State<Arc<Machine>>,
+    caller: Caller,
+    request: Taken,
+) -> Result<Response<Body>, BadRequest> {
+    let request: UndoJoin = body(request)?;
+    Ok(answer(machine.undo_join(&caller, request).await))
 }
 
 async fn wipe_disk(

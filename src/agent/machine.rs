@@ -8,7 +8,7 @@ use super::with_causes;
 use crate::services::host::local::LocalHost;
 use crate::services::host::{
     Beat, BootstrapLxd, CephAnswer, CephRequest, Host, HostError, HostReport, JoinLxd, TrustStore,
-    WipeDisk,
+    UndoJoin, WipeDisk,
 };
 use crate::services::peer::{Claim, Fingerprint, VERSION};
 use async_trait::async_trait;
@@ -99,6 +99,21 @@ impl Machine {
     ) -> Result<(), HostError> {
         self.change(caller, move |machine| async move {
             machine.local.join_lxd(request).await
+        })
+        .await
+    }
+
+    /// Undoes a join of the LXD of this machine that was cut in two.
+    ///
+    /// # Errors
+    /// The caller does not lead, there is none, or it failed.
+    pub async fn undo_join(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: UndoJoin,
+    ) -> Result<(), HostError> {
+        self.change(caller, move |machine| async move {
+            machine.local.undo_join(request).await
         })
         .await
     }
@@ -238,6 +253,10 @@ impl Host for OwnHost {
 
     async fn join_lxd(&self, request: JoinLxd) -> Result<(), HostError> {
         self.0.join_lxd(&self.caller(), request).await
+    }
+
+    async fn undo_join(&self, request: UndoJoin) -> Result<(), HostError> {
+        self.0.undo_join(&self.caller(), request).await
     }
 
     async fn wipe_disk(&self, request: WipeDisk) -> Result<(), HostError> {

@@ -10,7 +10,7 @@
 use super::plan::step::{Action, Guard, Step, Values};
 use crate::resources::value::ConfigValue;
 use crate::services::host::{
-    BootstrapLxd, HostError, HostTarget, Hosts, JoinLxd, Leftovers, LxdReport,
+    BootstrapLxd, HostError, HostTarget, Hosts, JoinLxd, Leftovers, LxdReport, UndoJoin,
 };
 use crate::services::lxd::requests::{
     NetworkCreate, ObjectPut, PoolCreate, ProfilePut, ProjectCreate,
@@ -268,7 +268,6 @@ impl Applier {
                 member_config,
                 leftovers,
                 again,
-                undo,
             } => {
                 if *again {
                     match self.lxd.member(&target.name).await {
@@ -291,7 +290,6 @@ impl Applier {
                     cluster_certificate: certificate,
                     member_config: member_config.clone(),
                     expected_leftovers: leftovers.clone(),
-                    undo: *undo,
                 };
                 let joined = self.hosts.host(target).join_lxd(request).await;
                 if joined.is_err() {
@@ -299,6 +297,10 @@ impl Applier {
                     let _ = self.lxd.revoke_tokens(&target.name).await;
                 }
                 Ok(joined?)
+            }
+            Action::UndoJoin { target } => {
+                let name = target.name.clone();
+                Ok(self.hosts.host(target).undo_join(UndoJoin { name }).await?)
             }
             Action::DropHalfJoined { name } => Ok(self.lxd.delete_member(name, true).await?),
             Action::PatchServer { target, config } => {

@@ -11,7 +11,7 @@ use super::process::{CONNECT_TIMEOUT, Origin, SimProcess, SimTransport};
 use super::world::{Shared, World};
 use crate::services::host::{
     Beat, BootstrapLxd, CephAnswer, CephReport, CephRequest, Host, HostError, HostReport,
-    HostTarget, Hosts, JoinLxd, Leftovers, LxdReport, LxdState, TrustStore, WipeDisk,
+    HostTarget, Hosts, JoinLxd, Leftovers, LxdReport, LxdState, TrustStore, UndoJoin, WipeDisk,
 };
 use crate::services::lxd::requests::JoinRequest;
 use crate::services::lxd::{Lxd, LxdError};
@@ -109,10 +109,6 @@ impl Host for SimHost {
             .live(true, async {
                 let machine = self.reach("join", true).await?;
                 let lxd = self.local(machine);
-                if request.undo {
-                    undo(&mut self.shared().lock(), machine)?;
-                    ready(&lxd).await?;
-                }
                 {
                     let mut world = self.shared().lock();
                     let held =
@@ -129,6 +125,17 @@ impl Host for SimHost {
                     joined
                 })
                 .await
+            })
+            .await
+    }
+
+    async fn undo_join(&self, _: UndoJoin) -> Result<(), HostError> {
+        self.process
+            .live(true, async {
+                let machine = self.reach("undo the join", true).await?;
+                let lxd = self.local(machine);
+                undo(&mut self.shared().lock(), machine)?;
+                ready(&lxd).await
             })
             .await
     }

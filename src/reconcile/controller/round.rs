@@ -498,6 +498,7 @@ async fn finish(
             s.action,
             StepAction::Bootstrap { .. }
                 | StepAction::Join { .. }
+                | StepAction::UndoJoin { .. }
                 | StepAction::DropHalfJoined { .. }
                 | StepAction::Evacuate { .. }
                 | StepAction::Restore { .. }
@@ -506,6 +507,7 @@ async fn finish(
     for step in &admitted.run {
         if let StepAction::Bootstrap { target }
         | StepAction::Join { target, .. }
+        | StepAction::UndoJoin { target }
         | StepAction::WipeDisk { target, .. } = &step.action
         {
             inner.look_at_machine(target).await;

@@ -11,7 +11,7 @@ use crate::resources::kinds::{MemberSpec, MemberState};
 use crate::resources::object::DEFAULT_PROJECT;
 use crate::resources::value::{Config, Mode};
 use crate::resources::{Kind, ObjectRef, Spec};
-use crate::services::host::{HostError, HostReport, Leftovers, LxdReport, LxdState};
+use crate::services::host::{HostError, HostReport, LxdReport, LxdState};
 use crate::services::lxd::types::{Member, MemberConfigKey, Versioned};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -106,7 +106,7 @@ pub(crate) fn is_coming(object: &ObjectRef, view: &View<'_>) -> bool {
     join(object, spec, view, &mut plan);
     plan.steps
         .iter()
-        .any(|s| matches!(s.action, Action::Join { .. }))
+        .any(|s| matches!(s.action, Action::Join { .. } | Action::UndoJoin { .. }))
         || plan
             .waiting_on
             .iter()
@@ -189,7 +189,7 @@ fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan)
     let state = match &report.lxd {
         LxdReport::Running(state) => state,
         LxdReport::JoinCut => {
-            join_anew(object, spec, view, plan);
+            undo_join(object, spec, plan);
             return;
         }
         LxdReport::NotInstalled => {
@@ -221,7 +221,7 @@ fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan)
         .map(|s| s.certificate_fingerprint.as_str());
     let same = ours == Some(state.certificate_fingerprint.as_str());
     if state.clustered && same && state.member_name.is_empty() {
-        join_anew(object, spec, view, plan);
+        undo_join(object, spec, plan);
         return;
     }
     if state.clustered && same {
@@ -292,7 +292,6 @@ fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan)
             member_config,
             leftovers: state.leftovers.clone(),
             again: intended(object, view),
-            undo: false,
         },
         vec![
             Claim::exclusive(ClaimOn::Membership),
@@ -395,30 +394,20 @@ fn intended(object: &ObjectRef, view: &View<'_>) -> bool {
 }
 
 /// A join was cut in two: the machine's service has the cluster's database and is no member. It
-/// held nothing when the join began, or what was approved, so it is set back and joins again.
-fn join_anew(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan) {
+/// held nothing when the join began, or what was approved, so it is set back; then it joins again.
+fn undo_join(object: &ObjectRef, spec: &MemberSpec, plan: &mut Plan) {
     let name = &object.name;
-    let Some(member_config) = gives(name, view, plan) else {
-        return;
-    };
-    plan.steps.push(
-        Step::new(
-            object,
-            Action::Join {
-                target: target(name, spec),
-                member_config,
-                leftovers: Leftovers::default(),
-                again: true,
-                undo: true,
-            },
-            vec![
-                Claim::exclusive(ClaimOn::Membership),
-                Claim::exclusive(ClaimOn::Member(name.clone())),
-            ],
-            format!("undo the join of {name} that was cut in two, and join it again"),
-        )
-        .guarded(joins_into(view)),
-    );
+    plan.steps.push(Step::new(
+        object,
+        Action::UndoJoin {
+            target: target(name, spec),
+        },
+        vec![
+            Claim::exclusive(ClaimOn::Membership),
+            Claim::exclusive(ClaimOn::Member(name.clone())),
+        ],
+        format!("undo the join of {name} that was cut in two"),
+    ));
 }
 
 /// A row is there, but the machine's service is in no cluster: a join that never ended, or a

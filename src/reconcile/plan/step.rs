@@ -86,6 +86,7 @@ impl Step {
                 | Action::CreateProject { .. }
                 | Action::CreateProfile { .. }
                 | Action::Join { .. }
+                | Action::UndoJoin { .. }
         )
     }
 
@@ -191,8 +192,12 @@ pub enum Action {
         leftovers: Leftovers,
         /// Whether an earlier join was begun: what it left in the cluster goes first.
         again: bool,
-        /// Whether a join that was cut in two is undone first on the machine.
-        undo: bool,
+    },
+    /// Undo a join that was cut in two, on the machine. The cluster is not asked for anything: its
+    /// leader may be waiting for that machine.
+    UndoJoin {
+        /// The machine.
+        target: HostTarget,
     },
     /// Drop the row of a member that never finished joining.
     DropHalfJoined {

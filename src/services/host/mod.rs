@@ -31,6 +31,10 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// that stops waiting: look before doing it again.
     async fn join_lxd(&self, request: JoinLxd) -> Result<(), HostError>;
 
+    /// Undoes a join that was cut in two, if that is what the LXD of this machine is in: it starts
+    /// anew, in no cluster.
+    async fn undo_join(&self, request: UndoJoin) -> Result<(), HostError>;
+
     /// Destroys the signatures on a disk, after checking that it still is the one that was meant.
     async fn wipe_disk(&self, request: WipeDisk) -> Result<(), HostError>;
 

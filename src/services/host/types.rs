@@ -60,7 +60,7 @@ pub enum LxdReport {
         reason: String,
     },
     /// A join was begun that does not end by itself: the service has the cluster's database and is
-    /// no member. A join with `undo` helps.
+    /// no member. To undo it helps.
     JoinCut,
     /// It answers.
     Running(LxdState),
@@ -238,10 +238,14 @@ pub struct JoinLxd {
     /// What the standalone service was seen to hold when this was decided; anything more stops
     /// the join.
     pub expected_leftovers: Leftovers,
-    /// Whether a join that was cut in two is undone first. Who asks has seen that the machine is
-    /// no member.
-    #[serde(default)]
-    pub undo: bool,
+}
+
+/// Undo a join that was cut in two. Who asks has seen that the machine is no member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UndoJoin {
+    /// The member's name.
+    pub name: String,
 }
 
 impl fmt::Debug for JoinLxd {

@@ -3,7 +3,7 @@
 use super::client::{Answer, PeerClient};
 use crate::services::host::{
     Beat, BootstrapLxd, CephAnswer, CephRequest, Host, HostError, HostReport, HostTarget, Hosts,
-    JoinLxd, TrustStore, WipeDisk,
+    JoinLxd, TrustStore, UndoJoin, WipeDisk,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -134,6 +134,11 @@ impl Host for PeerHost {
 
     async fn join_lxd(&self, request: JoinLxd) -> Result<(), HostError> {
         self.post("/v1/host/join-lxd", &request, FORM_DEADLINE)
+            .await
+    }
+
+    async fn undo_join(&self, request: UndoJoin) -> Result<(), HostError> {
+        self.post("/v1/host/undo-join", &request, FORM_DEADLINE)
             .await
     }
 

@@ -25,7 +25,9 @@ pub use lxd::find_lxd_socket;
 
 use lxd_unjoin::{Became, JoinMark};
 
-use super::types::{BootstrapLxd, HostError, HostReport, JoinLxd, LxdReport, LxdState, WipeDisk};
+use super::types::{
+    BootstrapLxd, HostError, HostReport, JoinLxd, LxdReport, LxdState, UndoJoin, WipeDisk,
+};
 use super::{CephAnswer, CephRequest};
 use crate::services::ceph::Bridge;
 use crate::services::lxd::Lxd;
@@ -276,14 +278,18 @@ impl LocalHost {
         // What reports say until it is over.
         self.lxd().await;
         let _nobody_else = self.asking.write().await;
-        if request.undo {
-            self.undo_join().await?;
-        }
         lxd_form::join(self.lxd_socket.as_deref(), request, &self.join_mark).await
     }
 
-    /// Undoes a join that was cut in two, if that is what the service is in.
-    async fn undo_join(&self) -> Result<(), HostError> {
+    /// Undoes a join that was cut in two: the service starts anew, in no cluster.
+    ///
+    /// # Errors
+    /// That is not what it is in, or it cannot be stopped and started.
+    pub async fn undo_join(&self, request: UndoJoin) -> Result<(), HostError> {
+        self.is_meant(&request.name)?;
+        let _one = self.one_change()?;
+        self.lxd().await;
+        let _nobody_else = self.asking.write().await;
         let Some(socket) = find_lxd_socket(self.lxd_socket.as_deref()) else {
             return Err(HostError::Failed {
                 reason: "the socket of the service is gone".to_owned(),

@@ -191,7 +191,6 @@ async fn join_request() -> (JoinLxd, String, TcpListener) {
         cluster_certificate: pem,
         member_config: Vec::new(),
         expected_leftovers: Leftovers::default(),
-        undo: false,
     };
     (request, fingerprint, listener)
 }
