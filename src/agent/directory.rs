@@ -223,7 +223,7 @@ pub async fn take(
     reading: &Reading,
     force: bool,
 ) -> Result<Verdict, String> {
-    let accepted = controller.memory().accepted.directory.revision;
+    let accepted = controller.accepted().directory.revision.clone();
     let first = accepted.is_empty();
     let follows = previous == Some(accepted.as_str()) || reading.revision == accepted;
     if !(force || first || follows) {

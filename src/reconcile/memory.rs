@@ -7,6 +7,7 @@ use crate::services::host::TrustStore;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The schema this program writes; it rises only when every agent understands it.
 pub const SCHEMA: u32 = 1;
@@ -19,9 +20,9 @@ pub struct Memory {
     pub schema: u32,
     /// Who controls.
     pub lease: Lease,
-    /// The accepted resources of each source.
-    #[serde(default)]
-    pub accepted: Accepted,
+    /// The accepted resources of each source. Shared: they are much and change seldom.
+    #[serde(default, with = "shared")]
+    pub accepted: Arc<Accepted>,
     /// Keys the hashes of secrets, so that they say nothing to who sees only them; hex.
     #[serde(default)]
     pub hash_key: String,
@@ -45,12 +46,28 @@ pub struct Memory {
     pub trust: TrustStore,
 }
 
+/// What is shared, written and read as what it is.
+mod shared {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::sync::Arc;
+
+    pub fn serialize<T: Serialize, S: Serializer>(value: &Arc<T>, s: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().serialize(s)
+    }
+
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Arc<T>, D::Error> {
+        T::deserialize(d).map(Arc::new)
+    }
+}
+
 impl Default for Memory {
     fn default() -> Memory {
         Memory {
             schema: SCHEMA,
             lease: Lease::default(),
-            accepted: Accepted::default(),
+            accepted: Arc::default(),
             hash_key: String::new(),
             inventory: BTreeMap::new(),
             approvals: BTreeMap::new(),

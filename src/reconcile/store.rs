@@ -5,13 +5,22 @@
 //!   transaction, so two writers within milliseconds can both seem to pass.
 //! - Keys of the project that are not ours are carried over.
 //! - A memory of a newer schema is never written.
+//! - What is large is packed (deflate, base64): LXD's database replicates every write whole.
 
 use super::memory::{Lease, Memory, SCHEMA};
+use crate::resources::accepted::Accepted;
 use crate::services::lxd::LxdError;
 use crate::services::lxd::requests::{ObjectPut, ProjectCreate};
 use crate::services::lxd::{Lxd, types::Project};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
 
 /// The project that holds the memory.
 pub const PROJECT: &str = "microcloud";
@@ -20,6 +29,15 @@ const PREFIX: &str = "user.microcloud.";
 
 /// The longest value that is written: LXD keeps each key in one row that raft replicates whole.
 const CHUNK: usize = 512 * 1024;
+
+/// A section of more bytes than this is packed; a smaller one can be read as it is.
+const PACKED_ABOVE: usize = 32 * 1024;
+
+/// What a packed section begins with; no JSON does.
+const PACKED: &str = "deflate:";
+
+/// A section that unpacks to more than this is damaged.
+const UNPACKED_MOST: u64 = 1 << 30;
 
 /// Why the memory could not be read or written.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -66,7 +84,8 @@ pub struct Read {
     pub memory: Memory,
     /// The project's ETag.
     pub etag: Option<String>,
-    others: BTreeMap<String, String>,
+    /// All keys of the project, ours and others.
+    config: BTreeMap<String, String>,
     description: String,
 }
 
@@ -124,7 +143,7 @@ impl Store {
     /// # Errors
     /// It cannot be made.
     pub async fn create(&self, memory: &Memory) -> Result<Read, StoreError> {
-        let mut config = encode(memory);
+        let mut config = encode(memory, None);
         for (key, value) in [
             ("features.images", "false"),
             ("features.profiles", "false"),
@@ -160,8 +179,13 @@ impl Store {
     /// # Errors
     /// It changed since ([`LxdError::Changed`]), cannot be written, or somebody else took over.
     pub async fn write(&self, before: &Read, memory: &Memory) -> Result<Read, StoreError> {
-        let mut config = before.others.clone();
-        config.extend(encode(memory));
+        let mut config: BTreeMap<String, String> = before
+            .config
+            .iter()
+            .filter(|(key, _)| parse(key).is_none())
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        config.extend(encode(memory, Some(before)));
         let put = ObjectPut {
             description: before.description.clone(),
             config,
@@ -174,10 +198,28 @@ impl Store {
             .put_project(PROJECT, &put, before.etag.as_deref())
             .await
             .map_err(written)?;
-        let Some(after) = self.read().await? else {
-            let message = "it was deleted just after it was written".to_owned();
-            return Err(written(LxdError::NotFound { message }));
+        let project = match self.lxd.project(PROJECT).await {
+            Ok(project) => project,
+            Err(LxdError::NotFound { .. }) => {
+                let message = "it was deleted just after it was written".to_owned();
+                return Err(written(LxdError::NotFound { message }));
+            }
+            Err(cause) => {
+                return Err(StoreError::Lxd {
+                    what: "read",
+                    cause,
+                });
+            }
         };
+        if project.value.config == put.config {
+            return Ok(Read {
+                memory: memory.clone(),
+                etag: project.etag,
+                config: put.config,
+                description: project.value.description,
+            });
+        }
+        let after = decode(project.value, project.etag)?;
         if after.memory.lease != memory.lease {
             let Lease { holder, epoch } = after.memory.lease;
             return Err(StoreError::Taken { holder, epoch });
@@ -190,10 +232,17 @@ impl Store {
     }
 }
 
-fn encode(memory: &Memory) -> BTreeMap<String, String> {
+/// The section and number of a key of ours.
+fn parse(key: &str) -> Option<(&str, usize)> {
+    let (section, number) = key.strip_prefix(PREFIX)?.rsplit_once('.')?;
+    Some((section, number.parse().ok()?))
+}
+
+/// The memory as keys; what is large and did not change is taken from what was read.
+fn encode(memory: &Memory, before: Option<&Read>) -> BTreeMap<String, String> {
     let mut config = BTreeMap::new();
-    let mut put = |section: &str, text: String| {
-        let mut rest = text.as_str();
+    let mut put = |section: &str, text: &str| {
+        let mut rest = text;
         let mut number = 0;
         while !rest.is_empty() {
             let mut end = rest.len().min(CHUNK);
@@ -206,20 +255,59 @@ fn encode(memory: &Memory) -> BTreeMap<String, String> {
             number += 1;
         }
     };
-    put("lease", json(&memory.lease));
-    put("sources", json(&memory.accepted));
-    put("inventory", json(&memory.inventory));
-    put("trust", json(&memory.trust));
+    put("lease", &json(&memory.lease));
+    put("inventory", &packed(json(&memory.inventory)));
+    put("trust", &packed(json(&memory.trust)));
     // What is small and changes together.
     let rest = Memory {
         lease: Lease::default(),
         accepted: Default::default(),
         inventory: BTreeMap::new(),
         trust: Default::default(),
-        ..memory.clone()
+        hash_key: memory.hash_key.clone(),
+        approvals: memory.approvals.clone(),
+        suspensions: memory.suspensions.clone(),
+        deletions: memory.deletions.clone(),
+        disks: memory.disks.clone(),
+        schema: memory.schema,
     };
-    put("decisions", json(&rest));
+    put("decisions", &json(&rest));
+    match before.filter(|b| Arc::ptr_eq(&b.memory.accepted, &memory.accepted)) {
+        Some(before) => {
+            let same = before.config.iter();
+            let same = same.filter(|(key, _)| parse(key).is_some_and(|(s, _)| s == "sources"));
+            config.extend(same.map(|(key, value)| (key.clone(), value.clone())));
+        }
+        None => put("sources", &packed(json(&memory.accepted.as_ref()))),
+    }
     config
+}
+
+/// A section as it is written.
+fn packed(text: String) -> String {
+    if text.len() <= PACKED_ABOVE {
+        return text;
+    }
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+    let bytes = encoder
+        .write_all(text.as_bytes())
+        .and_then(|()| encoder.finish())
+        .expect("writing into memory does not fail");
+    format!("{PACKED}{}", STANDARD.encode(bytes))
+}
+
+/// A section as it was before it was written.
+fn unpacked(text: String) -> Result<String, String> {
+    let Some(encoded) = text.strip_prefix(PACKED) else {
+        return Ok(text);
+    };
+    let bytes = STANDARD.decode(encoded).map_err(|e| e.to_string())?;
+    let mut text = String::new();
+    let mut decoder = ZlibDecoder::new(bytes.as_slice()).take(UNPACKED_MOST);
+    decoder
+        .read_to_string(&mut text)
+        .map_err(|e| e.to_string())?;
+    Ok(text)
 }
 
 fn json<T: Serialize>(value: &T) -> String {
@@ -227,26 +315,16 @@ fn json<T: Serialize>(value: &T) -> String {
 }
 
 fn decode(project: Project, etag: Option<String>) -> Result<Read, StoreError> {
-    let mut sections: BTreeMap<String, BTreeMap<usize, String>> = BTreeMap::new();
-    let mut others = BTreeMap::new();
-    for (key, value) in project.config {
-        let parsed = key
-            .strip_prefix(PREFIX)
-            .and_then(|rest| rest.rsplit_once('.'))
-            .and_then(|(section, number)| Some((section.to_owned(), number.parse().ok()?)));
-        match parsed {
-            Some((section, number)) => {
-                sections.entry(section).or_default().insert(number, value);
-            }
-            None => {
-                others.insert(key, value);
-            }
+    let mut sections: BTreeMap<&str, BTreeMap<usize, &str>> = BTreeMap::new();
+    for (key, value) in &project.config {
+        if let Some((section, number)) = parse(key) {
+            sections.entry(section).or_default().insert(number, value);
         }
     }
     let text = |section: &str| -> Option<String> {
         sections
             .get(section)
-            .map(|chunks| chunks.values().map(String::as_str).collect())
+            .map(|chunks| chunks.values().copied().collect())
     };
     let mut memory: Memory = section("decisions", text("decisions"))?.unwrap_or_default();
     if memory.schema > SCHEMA {
@@ -255,23 +333,26 @@ fn decode(project: Project, etag: Option<String>) -> Result<Read, StoreError> {
         });
     }
     memory.lease = section("lease", text("lease"))?.unwrap_or_default();
-    memory.accepted = section("sources", text("sources"))?.unwrap_or_default();
+    let accepted: Option<Accepted> = section("sources", text("sources"))?;
+    memory.accepted = accepted.map(Arc::new).unwrap_or_default();
     memory.inventory = section("inventory", text("inventory"))?.unwrap_or_default();
     memory.trust = section("trust", text("trust"))?.unwrap_or_default();
     Ok(Read {
         memory,
         etag,
-        others,
+        config: project.config,
         description: project.description,
     })
 }
 
 fn section<T: DeserializeOwned>(name: &str, text: Option<String>) -> Result<Option<T>, StoreError> {
+    let damaged = |reason: String| StoreError::Damaged {
+        key: format!("{PREFIX}{name}"),
+        reason,
+    };
     text.map(|text| {
-        serde_json::from_str(&text).map_err(|e| StoreError::Damaged {
-            key: format!("{PREFIX}{name}"),
-            reason: e.to_string(),
-        })
+        let text = unpacked(text).map_err(damaged)?;
+        serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))
     })
     .transpose()
 }
@@ -308,7 +389,7 @@ mod tests {
     }
 
     fn project(memory: &Memory) -> Project {
-        let mut config = encode(memory);
+        let mut config = encode(memory, None);
         config.insert("features.images".into(), "false".into());
         config.insert("user.microcloud.note".into(), "somebody's".into());
         Project {
@@ -326,7 +407,8 @@ mod tests {
             assert!(project.config.values().all(|v| v.len() <= CHUNK));
             let read = decode(project, None).expect("it decodes");
             assert_eq!(read.memory, memory);
-            assert_eq!(read.others.len(), 2, "other keys are carried over");
+            let others = read.config.keys().filter(|key| parse(key).is_none());
+            assert_eq!(others.count(), 2, "other keys are carried over");
         }
     }
 

@@ -19,8 +19,11 @@ pub(super) struct Flushed {
     error: Option<(u64, String)>,
 }
 
-/// How long changes are gathered before they are written: one round's worth.
+/// How long changes that somebody waits for are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(5);
+
+/// How long changes are gathered that nobody waits for: what is recorded of objects that are done.
+const GATHER_RECORDS: Duration = Duration::from_secs(1);
 
 /// The pause after a write that failed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -35,7 +38,14 @@ pub(super) async fn run(inner: Arc<Inner>) {
         // Cancel safe: a notification that is dropped here is for a controller that stops.
         tokio::select! {
             () = inner.cancel.cancelled() => return,
-            () = inner.flushes.notified() => {}
+            () = inner.urgent.notified() => {}
+            () = inner.flushes.notified() => {
+                tokio::select! {
+                    () = inner.cancel.cancelled() => return,
+                    () = inner.urgent.notified() => {}
+                    () = tokio::time::sleep(GATHER_RECORDS) => {}
+                }
+            }
         }
         tokio::time::sleep(GATHER).await;
         loop {
@@ -63,7 +73,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
                         inner.end(Ended::Superseded(holder));
                         return;
                     }
-                    state.stored = Some(read);
+                    state.stored = Some(Arc::new(read));
                     state.lease_confirmed = Some(inner.clock.now());
                     state.counters.memory_writes += 1;
                     drop(state);
@@ -71,6 +81,8 @@ pub(super) async fn run(inner: Arc<Inner>) {
                         version,
                         error: None,
                     });
+                    // Who changed it meanwhile has said so.
+                    break;
                 }
                 Err(StoreError::Taken { holder, .. }) => {
                     inner.end(Ended::Superseded(holder));
@@ -120,7 +132,7 @@ async fn reread(inner: &Arc<Inner>) -> bool {
         Ok(Some(read)) => {
             let mut state = inner.state();
             if read.memory.lease == state.memory.lease {
-                state.stored = Some(read);
+                state.stored = Some(Arc::new(read));
                 return true;
             }
             drop(state);
@@ -136,18 +148,23 @@ async fn reread(inner: &Arc<Inner>) -> bool {
 }
 
 impl Inner {
-    /// Changes the memory without waiting for it to be written.
+    /// Changes the memory without waiting for it to be written, which is done at once.
     pub(super) fn remember(&self, change: impl FnOnce(&mut Memory)) {
         self.state().remember(change);
-        self.flushes.notify_one();
+        self.urgent.notify_one();
     }
 
     /// Changes the memory and waits until the change is safe.
     pub(super) async fn commit(&self, change: impl FnOnce(&mut Memory)) -> Result<(), String> {
+        let version = self.state().remember(change);
+        self.safe(version).await
+    }
+
+    /// Waits until a version of the memory is safe.
+    pub(super) async fn safe(&self, version: u64) -> Result<(), String> {
         let mut flushed = self.flushed.subscribe();
         let before = flushed.borrow().error.as_ref().map_or(0, |(n, _)| *n);
-        let version = self.state().remember(change);
-        self.flushes.notify_one();
+        self.urgent.notify_one();
         let settled = flushed.wait_for(|f| {
             f.version >= version || f.error.as_ref().is_some_and(|(n, _)| *n > before)
         });

@@ -97,7 +97,10 @@ struct Inner {
     accepting: tokio::sync::Mutex<()>,
     wakes: mpsc::UnboundedSender<(ObjectRef, Duration)>,
     looks: mpsc::UnboundedSender<Duration>,
+    /// The memory has changed, and it may be gathered what else changes.
     flushes: tokio::sync::Notify,
+    /// Somebody waits for the memory to be written.
+    urgent: tokio::sync::Notify,
     /// Asks for the machines' heartbeat at once.
     beats: tokio::sync::Notify,
     flushed: watch::Sender<keeper::Flushed>,
@@ -115,7 +118,9 @@ struct State {
     world: World,
     memory: Memory,
     memory_version: u64,
-    stored: Option<Read>,
+    stored: Option<Arc<Read>>,
+    /// Objects that are about to be created, with the version of the memory that says so.
+    intended: BTreeMap<ObjectRef, u64>,
     in_flight: InFlight,
     /// Who waits for what is in flight.
     turns: Turns,
@@ -184,7 +189,7 @@ impl Controller {
             needs: Needs::of(&desired),
             desired,
             memory,
-            stored: config.memory,
+            stored: config.memory.map(Arc::new),
             ..State::default()
         };
         let inner = Arc::new(Inner {
@@ -201,6 +206,7 @@ impl Controller {
             wakes,
             looks,
             flushes: tokio::sync::Notify::new(),
+            urgent: tokio::sync::Notify::new(),
             beats: tokio::sync::Notify::new(),
             flushed: watch::Sender::default(),
             changed: watch::Sender::new(0),

@@ -247,6 +247,11 @@ impl Controller {
         self.inner.state().memory.clone()
     }
 
+    /// The accepted resources of each source.
+    pub fn accepted(&self) -> Arc<Accepted> {
+        self.inner.state().memory.accepted.clone()
+    }
+
     /// The version of the memory, as it is to be written next.
     pub fn memory_version(&self) -> u64 {
         self.inner.state().memory_version
@@ -298,7 +303,7 @@ impl Controller {
             let (next, _) = state.memory.accepted.accept(reading, now);
             (next, state.memory.accepted.clone())
         };
-        if next == before {
+        if next == *before {
             return Ok(());
         }
         inner.accept(next).await
@@ -571,7 +576,7 @@ impl Inner {
                 if memory.hash_key.is_empty() {
                     memory.hash_key = random_key();
                 }
-                memory.accepted = next;
+                memory.accepted = Arc::new(next);
             })
             .await;
         {

@@ -324,6 +324,7 @@ fn settle(object: &ObjectRef, plan: &Plan, inner: &Inner, state: &mut super::Sta
     if object.kind == Kind::Member {
         admit_for_good(object, &resource, inner, state);
     }
+    state.intended.remove(object);
     let before = state.memory.inventory.get(object);
     if before != Some(&entry) {
         let object = object.clone();
@@ -390,25 +391,32 @@ async fn work(plan: &Plan, steps: &[Step], inner: &Arc<Inner>) -> Result<(), App
     Ok(())
 }
 
+/// How many objects that are created next are written down in one go.
+const INTENDED_TOGETHER: usize = 256;
+
 /// What must be in the memory before anything happens: that we are about to create, so that a
 /// crash in between does not turn our own object into somebody else's; and that approvals are
-/// used up.
+/// used up. Those that will be created right after this one are written down with it.
 async fn intend(plan: &Plan, steps: &[Step], inner: &Arc<Inner>) -> Result<(), String> {
     let object = &plan.object;
     let (new, approvals) = {
-        let state = inner.state();
+        let now = inner.clock.now();
+        let mut state = inner.state();
         let resource = state.desired.resources.get(object).cloned();
         let new = resource
             .filter(|_| steps.iter().any(Step::creates))
-            .filter(|_| !state.memory.inventory.contains_key(object))
-            .map(|resource| Entry {
-                ownership: Ownership::Intended,
-                generation: 1,
-                digest: resource.digest.clone(),
-                applied: BTreeSet::new(),
-                secrets: Default::default(),
-                deletion: resource.deletion(),
-            });
+            .filter(|_| !state.memory.inventory.contains_key(object));
+        let new: Vec<(ObjectRef, Entry)> = match new {
+            Some(resource) => {
+                let others = created_next(object, &mut state, now);
+                [(object.clone(), resource)]
+                    .into_iter()
+                    .chain(others)
+                    .map(|(object, resource)| (object, about_to_be(&resource)))
+                    .collect()
+            }
+            None => Vec::new(),
+        };
         let approvals: Vec<String> = steps
             .iter()
             .filter_map(|s| s.approval.clone())
@@ -416,19 +424,76 @@ async fn intend(plan: &Plan, steps: &[Step], inner: &Arc<Inner>) -> Result<(), S
             .collect();
         (new, approvals)
     };
-    if new.is_none() && approvals.is_empty() {
-        return Ok(());
+    let version = {
+        let mut state = inner.state();
+        if new.is_empty() && approvals.is_empty() {
+            // It may be in the memory already, and not be written yet.
+            state.intended.get(object).copied()
+        } else {
+            let objects: Vec<ObjectRef> = new.iter().map(|(object, _)| object.clone()).collect();
+            let version = state.remember(|memory| {
+                memory.inventory.extend(new);
+                for approval in &approvals {
+                    memory.approvals.remove(approval);
+                }
+            });
+            state
+                .intended
+                .extend(objects.into_iter().map(|object| (object, version)));
+            Some(version)
+        }
+    };
+    if let Some(version) = version {
+        inner.safe(version).await?;
+        inner.state().intended.remove(object);
     }
-    inner
-        .commit(|memory| {
-            if let Some(entry) = new {
-                memory.inventory.insert(object.clone(), entry);
-            }
-            for approval in &approvals {
-                memory.approvals.remove(approval);
-            }
+    Ok(())
+}
+
+fn about_to_be(resource: &Wanted) -> Entry {
+    Entry {
+        ownership: Ownership::Intended,
+        generation: 1,
+        digest: resource.digest.clone(),
+        applied: BTreeSet::new(),
+        secrets: Default::default(),
+        deletion: resource.deletion(),
+    }
+}
+
+/// The objects of the same kind that come after this one and would be created now. Nothing is said
+/// ahead of time of what is never pruned, such as that a member is about to join.
+fn created_next(
+    object: &ObjectRef,
+    state: &mut super::State,
+    now: Timestamp,
+) -> Vec<(ObjectRef, Arc<Wanted>)> {
+    if object.kind.never_pruned() {
+        return Vec::new();
+    }
+    let view = state.view(now);
+    let mut made = 0;
+    let next: Vec<(ObjectRef, Arc<Wanted>)> = state
+        .desired
+        .resources
+        .range(object..)
+        .take_while(|(next, _)| next.kind == object.kind)
+        .filter(|(next, _)| {
+            *next != object
+                && !state.memory.inventory.contains_key(*next)
+                && !state.world.dirty.contains(*next)
         })
-        .await
+        .take(INTENDED_TOGETHER)
+        .filter(|(next, _)| {
+            made += 1;
+            let plan = plan::plan(next, &view);
+            let run = admit(&plan, &state.in_flight).run;
+            run.iter().any(Step::creates)
+        })
+        .map(|(next, resource)| (next.clone(), resource.clone()))
+        .collect();
+    state.counters.plans += made;
+    next
 }
 
 /// What a step that was done means for the memory.

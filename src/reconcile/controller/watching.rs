@@ -41,6 +41,9 @@ const OFFLINE: Duration = Duration::from_secs(25);
 /// for, but not longer than this.
 const SPREADING: Duration = Duration::from_secs(2);
 
+/// How long agents may lack the newest trust store while it goes on changing.
+const TRUST_HELD: Duration = Duration::from_secs(30);
+
 /// How many machines are asked at once.
 const TOGETHER: usize = 32;
 
@@ -453,7 +456,7 @@ impl Inner {
         (look, state.world.lxd.clustered() == Some(true))
     }
 
-    async fn beat_of(&self, target: &HostTarget, joined: bool) {
+    async fn beat_of(&self, target: &HostTarget, joined: bool, share: bool) {
         let result = self.hosts.host(target).beat().await;
         let now = self.clock.now();
         let look = {
@@ -477,7 +480,8 @@ impl Inner {
                     let stale = view.report.at().is_none_or(|at| {
                         stranger && crate::reconcile::clock::age(now, at) >= STRANGER
                     });
-                    let needs_trust = beat.trust_version < trust;
+                    let needs_trust =
+                        beat.trust_version < trust && (share || beat.trust_version == 0);
                     view.beat = Seen::Known {
                         value: beat,
                         at: now,
@@ -551,11 +555,34 @@ fn changes(before: Option<&Beat>, now: &Beat) -> (bool, bool) {
     })
 }
 
+/// When agents are given the trust store anew. It names every member, so while members join one
+/// after another it is not sent to all of them for every one; who has none gets it at once.
+#[derive(Debug, Default)]
+struct Sharing {
+    seen: u64,
+    shared: Option<Instant>,
+}
+
+impl Sharing {
+    /// Whether it is shared now: it did not change since the last heartbeat, or it was held back
+    /// for long.
+    fn now(&mut self, version: u64) -> bool {
+        let settled = self.seen == version;
+        self.seen = version;
+        let late = self.shared.is_none_or(|at| at.elapsed() >= TRUST_HELD);
+        if settled || late {
+            self.shared = Some(Instant::now());
+        }
+        settled || late
+    }
+}
+
 /// Asks every machine's agent for its heartbeat.
 pub(super) async fn machines(inner: Arc<Inner>) {
     let mut tick = tokio::time::interval(HEARTBEAT);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut synced = inner.synced.subscribe();
+    let mut sharing = Sharing::default();
     tokio::select! {
         () = inner.cancel.cancelled() => return,
         ready = synced.wait_for(|ready| *ready) => if ready.is_err() { return },
@@ -567,11 +594,12 @@ pub(super) async fn machines(inner: Arc<Inner>) {
             () = inner.beats.notified() => {}
         }
         let targets = inner.targets();
+        let share = sharing.now(inner.state().memory.trust.version);
         // A machine that answers slowly does not hold up the others' next heartbeat for longer
         // than its own deadline.
         let beats: Vec<_> = targets
             .iter()
-            .map(|(target, joined)| inner.beat_of(target, *joined))
+            .map(|(target, joined)| inner.beat_of(target, *joined, share))
             .collect();
         futures_util::stream::iter(beats)
             .buffer_unordered(TOGETHER)

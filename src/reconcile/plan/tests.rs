@@ -163,7 +163,7 @@ impl Scene {
         Scene {
             desired: Desired::of(&accepted, &Desired::default()),
             memory: Memory {
-                accepted,
+                accepted: accepted.into(),
                 ..Memory::default()
             },
             world,
