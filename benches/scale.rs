@@ -2,13 +2,19 @@
 //! costs to converge, and what one changed file costs afterwards beside a directory of ten.
 //!
 //! `cargo bench --bench scale`. `MICROCLOUD_SCALE_MEMBERS` is the number of members, 1000 unless
-//! given; there are ten times as many resources.
+//! given; there are ten times as many resources. The page of the full size is kept in
+//! `docs/proof/scale.md`.
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use common::proof::Page;
 use microcloud::reconcile::clock::Clock;
 use microcloud::reconcile::controller::{CONCURRENCY, Config, Controller};
+use microcloud::reconcile::store;
 use microcloud::resources::{Reading, directory};
 use microcloud::services::lxd::Lxd;
-use microcloud::simulate::{SimCloud, SimConfig};
+use microcloud::simulate::{PathClass, SimCloud, SimConfig};
 use std::error::Error;
 use std::fs;
 use std::path::Path;
@@ -18,6 +24,9 @@ use std::time::{Duration, Instant};
 
 /// The aim: what one changed resource may cost more in the large directory than in the small one.
 const MOST: f64 = 3.0;
+
+/// How many members the large directory has unless told otherwise.
+const FULL: usize = 1000;
 
 fn document(kind: &str, name: &str, spec: &str) -> String {
     format!(
@@ -76,18 +85,38 @@ fn write(path: &Path, members: usize, resources: usize) -> std::io::Result<usize
 /// What something cost.
 #[derive(Debug, Clone, Copy, Default)]
 struct Cost {
+    /// Requests to LXD, with writes.
     requests: u64,
     writes: u64,
+    /// Calls to agents: heartbeats and looks.
+    agents: u64,
     plans: u64,
     real: Duration,
+    simulated: Duration,
+}
+
+impl Cost {
+    fn since(self, before: Cost) -> Cost {
+        Cost {
+            requests: self.requests - before.requests,
+            writes: self.writes - before.writes,
+            agents: self.agents - before.agents,
+            plans: self.plans - before.plans,
+            real: self.real - before.real,
+            simulated: self.simulated - before.simulated,
+        }
+    }
 }
 
 struct Outcome {
     reading: Duration,
+    members: usize,
     resources: usize,
     form: Cost,
-    simulated: Duration,
+    rest: Cost,
+    reading_again: Duration,
     change: Cost,
+    memory_kib: f64,
     peak_mib: f64,
 }
 
@@ -101,13 +130,20 @@ fn peak_mib() -> f64 {
     kib / 1024.0
 }
 
-fn cost(cloud: &SimCloud, controller: &Controller, since: Instant) -> Cost {
-    let total = cloud.counts().total();
+/// When counting began, on both clocks.
+#[derive(Clone, Copy)]
+struct Clocks(Instant, tokio::time::Instant);
+
+fn cost(cloud: &SimCloud, controller: &Controller, since: Clocks) -> Cost {
+    let counts = cloud.counts();
+    let (total, agents) = (counts.total(), counts.of_class(PathClass::Agent));
     Cost {
-        requests: total.requests,
-        writes: total.writes,
+        requests: total.requests - agents.requests,
+        writes: total.writes - agents.writes,
+        agents: agents.requests,
         plans: controller.status().counters.plans,
-        real: since.elapsed(),
+        real: since.0.elapsed(),
+        simulated: since.1.elapsed(),
     }
 }
 
@@ -132,8 +168,6 @@ async fn settled(controller: &Controller) -> Result<(), String> {
             &late[..late.len().min(5)]
         ));
     }
-    // What is recorded once everything is done goes out within a moment.
-    tokio::time::sleep(Duration::from_secs(3)).await;
     Ok(())
 }
 
@@ -155,38 +189,45 @@ async fn run(
         memory: None,
         concurrency: CONCURRENCY,
     });
-    let begun = Instant::now();
-    let simulated = tokio::time::Instant::now();
+    let clocks = Clocks(Instant::now(), tokio::time::Instant::now());
     controller.submit(&reading).await?;
     settled(&controller).await?;
-    let simulated = simulated.elapsed();
-    let form = cost(&cloud, &controller, begun);
+    let form = cost(&cloud, &controller, clocks);
+
+    // What is recorded goes out, and the looks after the last member came are made.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let before = cost(&cloud, &controller, clocks);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let rest = cost(&cloud, &controller, clocks).since(before);
+
     // One file changes.
     fs::write(path.join("profiles/first.yaml"), profile(0, 2))?;
-    let changed = directory::read(path);
-    // A round that the clock had due anyway is not counted: there is none before the interval.
-    let before = cost(&cloud, &controller, Instant::now());
     let begun = Instant::now();
+    let changed = directory::read(path);
+    let reading_again = begun.elapsed();
+    let before = cost(&cloud, &controller, clocks);
     controller.submit(&changed).await?;
     settled(&controller).await?;
-    let after = cost(&cloud, &controller, begun);
+    // What is recorded of it goes out within a moment.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let change = cost(&cloud, &controller, clocks).since(before);
     let lxd = cloud.hand(&first);
     let written = lxd.profile("default", "p00000").await?.value;
     if written.config.get("limits.cpu").map(String::as_str) != Some("2") {
         return Err("the change was not applied".into());
     }
+    let memory = lxd.project(store::PROJECT).await?.value.config;
+    let memory: usize = memory.values().map(String::len).sum();
     controller.stop().await;
     Ok(Outcome {
         reading: took,
+        members,
         resources: reading.resources.len(),
         form,
-        simulated,
-        change: Cost {
-            requests: after.requests - before.requests,
-            writes: after.writes - before.writes,
-            plans: after.plans - before.plans,
-            real: after.real,
-        },
+        rest,
+        reading_again,
+        change,
+        memory_kib: memory as f64 / 1024.0,
         peak_mib: peak_mib(),
     })
 }
@@ -207,45 +248,114 @@ fn measure(members: usize, resources: usize) -> Result<Outcome, Box<dyn Error>> 
     runtime.block_on(run(dir.path(), members, reading, took))
 }
 
-fn show(outcome: &Outcome, members: usize) {
-    let Outcome { form, change, .. } = outcome;
-    println!("{} resources, {members} members", outcome.resources);
-    println!("  read in {:.2?}", outcome.reading);
-    println!(
-        "  converged in {:.1?} of real time ({:.0?} simulated): {} requests, {} writes, {} plans",
-        form.real, outcome.simulated, form.requests, form.writes, form.plans
+/// One line: what, in both directories, and how much more in the large one where that says
+/// something.
+fn row(page: &mut Page, what: &str, small: String, large: String, ratio: Option<f64>) {
+    let ratio = ratio.map_or_else(String::new, |r| format!("{r:.2}"));
+    page.line(&format!("| {what} | {small} | {large} | {ratio} |"));
+}
+
+fn table(page: &mut Page, small: &Outcome, large: &Outcome) {
+    let head = |o: &Outcome| format!("{} resources, {} members", o.resources, o.members);
+    page.line(&format!("| | {} | {} | ratio |", head(small), head(large)));
+    page.line("|---|---|---|---|");
+    let mut time = |what: &str, of: &dyn Fn(&Outcome) -> Duration| {
+        let show = |o: &Outcome| format!("{:.4} s", of(o).as_secs_f64());
+        row(page, what, show(small), show(large), None);
+    };
+    time("time to read the directory", &|o| o.reading);
+    time("time to converge, with the simulated cloud", &|o| {
+        o.form.real
+    });
+    time("the same on the cloud's clock", &|o| o.form.simulated);
+    let mut count = |what: &str, of: &dyn Fn(&Outcome) -> u64, ratio: bool| {
+        let (a, b) = (of(small), of(large));
+        let ratio = ratio.then(|| times(b, a));
+        row(page, what, a.to_string(), b.to_string(), ratio);
+    };
+    count(
+        "requests to LXD while it forms",
+        &|o| o.form.requests,
+        false,
     );
-    println!(
-        "  memory at most {:.0} MiB, the simulated cloud included",
-        outcome.peak_mib
+    count("of them writes", &|o| o.form.writes, false);
+    count("plans", &|o| o.form.plans, false);
+    count(
+        "a minute of rest: requests to LXD",
+        &|o| o.rest.requests,
+        false,
     );
-    println!(
-        "  one changed file: {} requests, {} writes, {} plans, {:.2?} of real time",
-        change.requests, change.writes, change.plans, change.real
+    count("a minute of rest: heartbeats", &|o| o.rest.agents, false);
+    count(
+        "one changed file: requests to LXD",
+        &|o| o.change.requests,
+        true,
     );
+    count("one changed file: writes", &|o| o.change.writes, true);
+    count("one changed file: plans", &|o| o.change.plans, true);
+    let mut time = |what: &str, of: &dyn Fn(&Outcome) -> Duration| {
+        let show = |o: &Outcome| format!("{:.4} s", of(o).as_secs_f64());
+        row(page, what, show(small), show(large), None);
+    };
+    time("one changed file: time to read the directory again", &|o| {
+        o.reading_again
+    });
+    time(
+        "one changed file: time from there until it is recorded, heartbeats included",
+        &|o| o.change.real,
+    );
+    let mut size = |what: &str, unit: &str, of: &dyn Fn(&Outcome) -> f64| {
+        let show = |o: &Outcome| format!("{:.0} {unit}", of(o));
+        row(page, what, show(small), show(large), None);
+    };
+    size("the controller's memory in LXD's database", "KiB", &|o| {
+        o.memory_kib
+    });
+    size(
+        "most memory resident, the simulated cloud included",
+        "MiB",
+        &|o| o.peak_mib,
+    );
+}
+
+fn times(large: u64, small: u64) -> f64 {
+    large as f64 / small.max(1) as f64
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let asked = std::env::var("MICROCLOUD_SCALE_MEMBERS").ok();
-    let members: usize = asked.and_then(|s| s.parse().ok()).unwrap_or(1000);
+    let members: usize = asked.and_then(|s| s.parse().ok()).unwrap_or(FULL);
     let small = measure(3, 10)?;
-    show(&small, 3);
     let large = measure(members, members * 10)?;
-    show(&large, members);
-    let ratio = |large: u64, small: u64| large as f64 / small.max(1) as f64;
-    let ratios = [
-        (
-            "requests",
-            ratio(large.change.requests, small.change.requests),
+    let mut page = Page::new(
+        "scale.md",
+        "A large directory, and what one changed file costs in it",
+        &format!(
+            "The same controller on a simulated cloud of as many machines as the directory lists: \
+             a file for each\nmember, a pool, a network, profiles ten to a file. Time stands still \
+             in the simulation while something\nis computed; both clocks are given. Heartbeats go \
+             to every agent every 2 s, whatever happens, and are\ncounted apart. The aim: one \
+             changed file costs at most {MOST} times the requests, writes and plans that it\ncosts \
+             in the small directory."
         ),
-        ("writes", ratio(large.change.writes, small.change.writes)),
-        ("plans", ratio(large.change.plans, small.change.plans)),
-    ];
-    println!("one changed file, large beside small:");
-    for (what, ratio) in ratios {
-        println!("  {what}: {ratio:.2}");
+        "cargo bench --bench scale",
+    );
+    page.line(&format!(
+        "microcloud {}, simulated LXD {}, {} processors\n",
+        env!("CARGO_PKG_VERSION"),
+        SimConfig::of(1).machines[0].lxd_version,
+        std::thread::available_parallelism().map_or(0, usize::from),
+    ));
+    table(&mut page, &small, &large);
+    if members == FULL {
+        page.keep()?;
     }
-    if ratios.iter().any(|(_, ratio)| *ratio > MOST) {
+    let ratios = [
+        times(large.change.requests, small.change.requests),
+        times(large.change.writes, small.change.writes),
+        times(large.change.plans, small.change.plans),
+    ];
+    if ratios.iter().any(|ratio| *ratio > MOST) {
         return Err(format!("the aim is at most {MOST}").into());
     }
     Ok(())
