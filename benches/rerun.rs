@@ -16,7 +16,7 @@ use microcloud::reconcile::store::Store;
 use microcloud::resources::Kind;
 use microcloud::services::host::{
     Beat, BootstrapLxd, CephAnswer, CephRequest, Host, HostError, HostReport, HostTarget, Hosts,
-    JoinLxd, TrustStore, UndoJoin, WipeDisk,
+    JoinLxd, OvnAnswer, OvnRequest, TrustStore, UndoJoin, WipeDisk,
 };
 use microcloud::services::lxd::Lxd;
 use std::path::Path;
@@ -73,6 +73,10 @@ impl Host for NoAgent {
     }
 
     async fn undo_join(&self, _: UndoJoin) -> Result<(), HostError> {
+        self.error()
+    }
+
+    async fn ovn(&self, _: OvnRequest) -> Result<OvnAnswer, HostError> {
         self.error()
     }
 

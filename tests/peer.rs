@@ -70,6 +70,7 @@ impl Node {
             trust: Arc::new(TrustBook::open(dir.path()).unwrap()),
             epochs: Arc::new(EpochBook::open(dir.path()).unwrap()),
             lxd_started: LxdStarted::default(),
+            ovn_changes: Default::default(),
             memory_version: AtomicU64::new(0),
         };
         Node {

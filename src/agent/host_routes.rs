@@ -3,7 +3,7 @@
 use super::machine::{Caller, Machine};
 use super::server::PeerIdentity;
 use crate::services::host::{
-    BootstrapLxd, CephRequest, HostError, JoinLxd, TrustStore, UndoJoin, WipeDisk,
+    BootstrapLxd, CephRequest, HostError, JoinLxd, OvnRequest, TrustStore, UndoJoin, WipeDisk,
 };
 use crate::services::peer::{EPOCH_HEADER, VERSION, VERSION_HEADER};
 use axum::body::Body;
@@ -32,6 +32,7 @@ pub fn routes(machine: Arc<Machine>) -> Router {
         .route("/v1/host/undo-join", post(undo_join))
         .route("/v1/host/wipe-disk", post(wipe_disk))
         .route("/v1/host/ceph", post(ceph))
+        .route("/v1/host/ovn", post(ovn))
         .route("/v1/host/trust", post(trust))
         .layer(DefaultBodyLimit::max(MOST))
         .with_state(machine)
@@ -170,6 +171,15 @@ async fn ceph(
 ) -> Result<Response<Body>, BadRequest> {
     let request: CephRequest = body(request)?;
     Ok(answer(machine.ceph(&caller, request).await))
+}
+
+async fn ovn(
+    State(machine): State<Arc<Machine>>,
+    caller: Caller,
+    request: Taken,
+) -> Result<Response<Body>, BadRequest> {
+    let request: OvnRequest = body(request)?;
+    Ok(answer(machine.ovn(&caller, request).await))
 }
 
 async fn trust(

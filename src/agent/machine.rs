@@ -5,10 +5,10 @@ use super::epoch::{EpochBook, EpochError};
 use super::lxd_watch::LxdStarted;
 use super::trust::TrustBook;
 use super::with_causes;
-use crate::services::host::local::LocalHost;
+use crate::services::host::local::{LocalHost, OvnChanges};
 use crate::services::host::{
-    Beat, BootstrapLxd, CephAnswer, CephRequest, Host, HostError, HostReport, JoinLxd, TrustStore,
-    UndoJoin, WipeDisk,
+    Beat, BootstrapLxd, CephAnswer, CephRequest, Host, HostError, HostReport, JoinLxd, OvnAnswer,
+    OvnRequest, TrustStore, UndoJoin, WipeDisk,
 };
 use crate::services::peer::{Claim, Fingerprint, VERSION};
 use async_trait::async_trait;
@@ -38,6 +38,8 @@ pub struct Machine {
     pub epochs: Arc<EpochBook>,
     /// When the service beside this agent started.
     pub lxd_started: LxdStarted,
+    /// Changes with OVN and Open vSwitch on this machine.
+    pub ovn_changes: OvnChanges,
     /// The newest version of the controller's memory it has seen, while this agent leads; the
     /// controller keeps it up to date.
     pub memory_version: AtomicU64,
@@ -70,6 +72,7 @@ impl Machine {
             leading: self.epochs.epoch().is_some(),
             lxd_started: self.lxd_started.get(),
             boot_id: self.local.boot_id(),
+            ovn: self.ovn_changes.get(),
         })
     }
 
@@ -144,6 +147,21 @@ impl Machine {
     ) -> Result<CephAnswer, HostError> {
         self.change(caller, move |machine| async move {
             machine.local.ceph(request).await
+        })
+        .await
+    }
+
+    /// Looks after OVN.
+    ///
+    /// # Errors
+    /// The caller does not lead, or it failed.
+    pub async fn ovn(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: OvnRequest,
+    ) -> Result<OvnAnswer, HostError> {
+        self.change(caller, move |machine| async move {
+            machine.local.ovn(request).await
         })
         .await
     }
@@ -265,6 +283,10 @@ impl Host for OwnHost {
 
     async fn ceph(&self, request: CephRequest) -> Result<CephAnswer, HostError> {
         self.0.ceph(&self.caller(), request).await
+    }
+
+    async fn ovn(&self, request: OvnRequest) -> Result<OvnAnswer, HostError> {
+        self.0.ovn(&self.caller(), request).await
     }
 
     async fn set_trust(&self, trust: TrustStore) -> Result<(), HostError> {

@@ -30,7 +30,7 @@ pub use server::PeerIdentity;
 pub use trust::TrustBook;
 
 use crate::services::host::Host;
-use crate::services::host::local::LocalHost;
+use crate::services::host::local::{LocalHost, OvnChanges, watch_ovn};
 use crate::services::peer::{
     Claim, Identity, IdentityError, PeerClient, PeerHosts, Pins, StateFileError, state_file,
 };
@@ -154,6 +154,7 @@ pub async fn start(config: Config) -> Result<Agent, StartError> {
         trust: Arc::clone(&trust),
         epochs: Arc::clone(&epochs),
         lxd_started: LxdStarted::default(),
+        ovn_changes: OvnChanges::default(),
         memory_version: AtomicU64::new(0),
     });
     let client = PeerClient::new(
@@ -223,6 +224,12 @@ impl Agent {
             self.machine.lxd_started.clone(),
             stop.clone(),
         ));
+        let (changes, state) = (
+            self.machine.ovn_changes.clone(),
+            self.config.state_dir.clone(),
+        );
+        let watched = stop.clone();
+        tasks.spawn(async move { watch_ovn(&state, changes, watched).await });
         tasks.spawn(renew(Arc::clone(&self.identity), stop.clone()));
         tracing::info!(
             member = self.identity.name(),

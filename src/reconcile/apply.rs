@@ -7,10 +7,11 @@
 //! - Guards are read again just before; one that does not hold stops the step and changes nothing.
 //! - Secrets are read here and go nowhere but into the request.
 
-use super::plan::step::{Action, Guard, Step, Values};
+use super::plan::step::{Action, Guard, OvnAction, Step, Values};
 use crate::resources::value::ConfigValue;
 use crate::services::host::{
-    BootstrapLxd, HostError, HostTarget, Hosts, JoinLxd, Leftovers, LxdReport, UndoJoin,
+    BootstrapLxd, HostError, HostTarget, Hosts, JoinLxd, Leftovers, LxdReport, OvnAnswer,
+    OvnRequest, UndoJoin,
 };
 use crate::services::lxd::requests::{
     NetworkCreate, ObjectPut, PoolCreate, ProfilePut, ProjectCreate,
@@ -254,6 +255,59 @@ impl Applier {
         }
     }
 
+    async fn ovn(&self, action: &OvnAction) -> Result<(), Stop> {
+        let ask = async |target: &HostTarget, request: OvnRequest| {
+            self.hosts.host(target).ovn(request).await
+        };
+        let odd = |target: &HostTarget| HostError::Failed {
+            reason: format!("{} answered something else than it was asked", target.name),
+        };
+        match action {
+            OvnAction::Ask { target, request } => {
+                ask(target, request.clone()).await?;
+            }
+            OvnAction::ShareAuthority { from, to } => {
+                let OvnAnswer::Authority(material) = ask(from, OvnRequest::ShareAuthority).await?
+                else {
+                    return Err(odd(from).into());
+                };
+                ask(to, OvnRequest::TakeAuthority(material)).await?;
+            }
+            OvnAction::Certify {
+                target,
+                authority,
+                addresses,
+            } => {
+                let (name, addresses) = (target.name.clone(), addresses.clone());
+                let request = OvnRequest::RequestCertificate {
+                    name: name.clone(),
+                    addresses: addresses.clone(),
+                };
+                let OvnAnswer::SigningRequest(request) = ask(target, request).await? else {
+                    return Err(odd(target).into());
+                };
+                let request = OvnRequest::Sign {
+                    request,
+                    name,
+                    addresses,
+                };
+                let OvnAnswer::Certificate {
+                    certificate,
+                    authority: root,
+                } = ask(authority, request).await?
+                else {
+                    return Err(odd(authority).into());
+                };
+                let taken = OvnRequest::TakeCertificate {
+                    certificate,
+                    authority: root,
+                };
+                ask(target, taken).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn act(&self, action: &Action) -> Result<(), Stop> {
         match action {
             Action::Bootstrap { target } => {
@@ -302,6 +356,7 @@ impl Applier {
                 let name = target.name.clone();
                 Ok(self.hosts.host(target).undo_join(UndoJoin { name }).await?)
             }
+            Action::Ovn(action) => self.ovn(action).await,
             Action::DropHalfJoined { name } => Ok(self.lxd.delete_member(name, true).await?),
             Action::PatchServer { target, config } => {
                 let config = resolve(config).await?;
@@ -460,6 +515,14 @@ impl Applier {
             }
             Action::DeleteNetwork { project, name } => {
                 let now = self.lxd.network(project, name, None).await?;
+                unused(&now.value.used_by)?;
+                Ok(self.lxd.delete_network(project, name).await?)
+            }
+            Action::DropErroredNetwork { project, name } => {
+                let now = self.lxd.network(project, name, None).await?;
+                if now.value.status != "Errored" {
+                    return Err(Stop::Stale(format!("it is {} now", now.value.status)));
+                }
                 unused(&now.value.used_by)?;
                 Ok(self.lxd.delete_network(project, name).await?)
             }

@@ -3,4 +3,5 @@
 pub mod ceph;
 pub mod host;
 pub mod lxd;
+pub mod ovn;
 pub mod peer;

@@ -75,6 +75,23 @@ impl SimCloud {
         report(&world, find(&world, member))
     }
 
+    /// The machines that hold OVN's databases.
+    pub fn ovn_centrals(&self) -> Vec<String> {
+        self.shared.lock().ovn_centrals()
+    }
+
+    /// Somebody changes what ovn-controller of a machine is told.
+    pub fn tell_ovn_controller(&self, member: &str, key: &str, value: &str) {
+        self.on(member, |world, machine| {
+            world.tell_ovn_controller(machine, key, value);
+        });
+    }
+
+    /// Somebody deletes a row of OVN's southbound database.
+    pub fn delete_chassis(&self, member: &str) {
+        self.shared.lock().delete_chassis(member);
+    }
+
     /// Gives a machine another disk.
     pub fn add_disk(&self, member: &str, disk: DiskReport) {
         self.on(member, |world, machine| {

@@ -11,7 +11,8 @@ use super::process::{CONNECT_TIMEOUT, Origin, SimProcess, SimTransport};
 use super::world::{Shared, World};
 use crate::services::host::{
     Beat, BootstrapLxd, CephAnswer, CephReport, CephRequest, Host, HostError, HostReport,
-    HostTarget, Hosts, JoinLxd, Leftovers, LxdReport, LxdState, TrustStore, UndoJoin, WipeDisk,
+    HostTarget, Hosts, JoinLxd, Leftovers, LxdReport, LxdState, OvnAnswer, OvnRequest, TrustStore,
+    UndoJoin, WipeDisk,
 };
 use crate::services::lxd::requests::JoinRequest;
 use crate::services::lxd::{Lxd, LxdError};
@@ -85,6 +86,7 @@ impl Host for SimHost {
                     leading: m.agent.leading,
                     lxd_started: lxd_started(&world, machine),
                     boot_id: boot_id(&world, machine),
+                    ovn: world.ovn_changes(machine),
                 })
             })
             .await
@@ -153,6 +155,15 @@ impl Host for SimHost {
         Err(HostError::Failed {
             reason: "there is no Ceph on the simulated machines".to_owned(),
         })
+    }
+
+    async fn ovn(&self, request: OvnRequest) -> Result<OvnAnswer, HostError> {
+        self.process
+            .live(true, async {
+                let machine = self.reach("ovn", true).await?;
+                self.shared().lock().ovn_request(machine, request)
+            })
+            .await
     }
 
     async fn set_trust(&self, trust: TrustStore) -> Result<(), HostError> {
@@ -348,6 +359,7 @@ pub(super) fn report(world: &World, machine: usize) -> HostReport {
             .to_owned(),
         boot_id: boot_id(world, machine),
         lxd: lxd_report(world, machine),
+        ovn: world.ovn_report(machine),
         disks,
         interfaces,
         ceph: CephReport::default(),

@@ -2,6 +2,7 @@
 
 use super::config::MachineConfig;
 use super::database::{ALONE, Certificate, DbId, Map};
+use super::ovn::MachineOvn;
 use crate::services::host::{DiskReport, TrustStore};
 use std::collections::BTreeSet;
 use tokio::time::Instant;
@@ -28,6 +29,8 @@ pub(super) struct Machine {
     pub agent: Agent,
     /// Its LXD.
     pub lxd: Daemon,
+    /// Its OVN.
+    pub ovn: MachineOvn,
 }
 
 /// The agent of a machine.
@@ -131,6 +134,7 @@ impl Machine {
                 ..Agent::default()
             },
             lxd: Daemon::new(db, installed),
+            ovn: MachineOvn::default(),
             config,
         }
     }

@@ -53,6 +53,7 @@ mod form;
 mod hosts;
 mod lxd;
 mod machine;
+mod ovn;
 mod process;
 mod serve;
 mod topology;

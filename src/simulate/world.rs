@@ -7,6 +7,7 @@ use super::events::Hub;
 use super::faults::Faults;
 use super::lxd::operations::OperationRow;
 use super::machine::Machine;
+use super::ovn::Databases;
 use super::process::Life;
 use std::cell::Cell;
 use std::cmp::Ordering;
@@ -57,6 +58,8 @@ pub(super) struct World {
     pub faults: Faults,
     /// What was asked.
     pub ledger: Ledger,
+    /// OVN's databases.
+    pub ovn: Databases,
     /// Programs that die with their machines.
     pub programs: Vec<(usize, Weak<Life>)>,
     /// Pairs of machines that do not reach each other.
@@ -120,6 +123,7 @@ impl World {
                 hub: Hub::default(),
                 faults: Faults::default(),
                 ledger: Ledger::default(),
+                ovn: Databases::default(),
                 programs: Vec::new(),
                 cuts: BTreeSet::new(),
                 seed: config.seed,

@@ -577,6 +577,9 @@ async fn finish(
         {
             inner.look_at_machine(target).await;
         }
+        if let StepAction::Ovn(action) = &step.action {
+            inner.look_at_machine(action.target()).await;
+        }
     }
     let formed = admitted
         .run

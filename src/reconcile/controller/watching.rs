@@ -442,9 +442,14 @@ impl Inner {
             }
             Err(error) => failed(view, error, now),
         }
+        let ovn = |report: Option<&HostReport>| report.map(|r| r.ovn.clone());
+        let ovn_changed = ovn(before.1.as_ref()) != ovn(view.report.known());
         let changed = before != (view.error.clone(), view.report.known().cloned());
         let was_in = before.1.as_ref().is_some_and(clustered);
         let moved = in_cluster(view) != was_in && before.1.is_some();
+        if ovn_changed {
+            self.wake_ovn(&state);
+        }
         if changed {
             self.wake_waiting(&state, &Topic::Host(target.name.clone()));
             self.wake(
@@ -454,6 +459,23 @@ impl Inner {
         }
         let look = moved && !state.in_flight.changes_membership();
         (look, state.world.lxd.clustered() == Some(true))
+    }
+
+    /// What one machine's databases say, or that it went silent, is about all of them.
+    fn wake_ovn(&self, state: &super::State) {
+        let uses_ovn = state
+            .desired
+            .cluster()
+            .is_some_and(|(_, c)| c.ovn.is_some());
+        if !uses_ovn {
+            return;
+        }
+        self.wake_waiting(state, &Topic::Ovn);
+        for object in state.desired.resources.keys() {
+            if matches!(object.kind, Kind::Cluster | Kind::Member) {
+                self.wake(object, Duration::ZERO);
+            }
+        }
     }
 
     async fn beat_of(&self, target: &HostTarget, joined: bool, share: bool) {
@@ -472,6 +494,7 @@ impl Inner {
                         return;
                     }
                     let (restarted, rebooted) = changes(view.beat.known(), &beat);
+                    let ovn_moved = view.beat.known().is_none_or(|b| b.ovn != beat.ovn);
                     let was_silent = view.silent_since.take().is_some() || view.error.is_some();
                     view.error = None;
                     // A machine that is not in the cluster, or does not know it yet, changes
@@ -493,7 +516,10 @@ impl Inner {
                         self.wake_waiting(&state, &Topic::Host(target.name.clone()));
                         self.wake(&ObjectRef::new(Kind::Member, &*target.name), Duration::ZERO);
                     }
-                    (stale || restarted || rebooted || was_silent, needs_trust)
+                    (
+                        stale || restarted || rebooted || was_silent || ovn_moved,
+                        needs_trust,
+                    )
                 }
                 Err(error) => {
                     let first = view.silent_since.is_none();
@@ -501,6 +527,9 @@ impl Inner {
                     failed(view, error, now);
                     if first && joined {
                         self.look(OFFLINE);
+                    }
+                    if first {
+                        self.wake_ovn(&state);
                     }
                     if first || told {
                         self.wake_waiting(&state, &Topic::Host(target.name.clone()));

@@ -2,7 +2,7 @@
 
 use super::diff::{Diff, Ignore};
 use super::step::{Action, Claim, ClaimOn, Guard, Step};
-use super::{Plan, Topic, View, reasons};
+use super::{Plan, Topic, View, ovn, reasons};
 use crate::catalog::Owner;
 use crate::reconcile::world::ServerView;
 use crate::resources::kinds::{ClusterSpec, MemberState};
@@ -28,7 +28,8 @@ pub(super) fn plan(
         }
         Ok(server) => {
             let mut diff = Diff::new(ignore, view.entry(object), secrets, true);
-            let merged = diff.config(Owner::Server, "config", &spec.config, &server.config);
+            let keys = ovn::server_keys(spec, &server.config, view);
+            let merged = diff.config(Owner::Server, "config", &keys, &server.config);
             let write = diff.writable();
             diff.finish(&mut plan);
             if write {
@@ -45,6 +46,7 @@ pub(super) fn plan(
                     "write the server's configuration",
                 ));
             }
+            ovn::cluster(object, view, &mut plan);
         }
     }
     plan

@@ -3,7 +3,7 @@
 use super::cluster::target;
 use super::diff::{Diff, Ignore, Verb};
 use super::step::{Action, Claim, ClaimOn, Guard, Step};
-use super::{Plan, Topic, View, Waiting, cluster_stands, pool, reasons};
+use super::{Plan, Topic, View, Waiting, cluster_stands, ovn, pool, reasons};
 use crate::catalog::{self, Owner, Scope};
 use crate::reconcile::clock::age;
 use crate::reconcile::memory::Ownership;
@@ -65,6 +65,7 @@ pub(super) fn plan(
         return plan;
     }
     update(object, spec, row, ignore, view, &mut plan);
+    ovn::member(object, view, &mut plan);
     plan
 }
 

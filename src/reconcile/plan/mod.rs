@@ -11,6 +11,7 @@ pub mod diff;
 mod disk;
 mod member;
 mod network;
+mod ovn;
 mod pool;
 mod profile;
 mod project;
@@ -68,6 +69,8 @@ pub enum Topic {
     Joiners,
     /// Which members are down.
     Down,
+    /// Anything that machines tell of OVN.
+    Ovn,
     /// A step that holds a claim this one needs.
     Claims,
     /// Something the operator does: an approval, a fixed file.

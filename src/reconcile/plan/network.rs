@@ -3,7 +3,7 @@
 use super::diff::{Diff, Ignore};
 use super::member::joiners;
 use super::step::{Action, Claim, ClaimOn, Step, Values};
-use super::{Change, Plan, Topic, View, cluster_stands, reasons, uplink};
+use super::{Change, Plan, Topic, View, cluster_stands, ovn, reasons, uplink};
 use crate::catalog::Owner;
 use crate::reconcile::safety;
 use crate::reconcile::world::Spread;
@@ -35,6 +35,12 @@ pub(super) fn plan(
     view: &View<'_>,
 ) -> Plan {
     let mut plan = plan_wanted(object, &wanted(spec), ignore, view);
+    if spec.network_type == NetworkType::Ovn && !plan.steps.is_empty() {
+        ovn::network_waits(view, &mut plan);
+        if !plan.waiting_on.is_empty() {
+            plan.steps.clear();
+        }
+    }
     if let Some(name) = &spec.uplink {
         let key = (DEFAULT_PROJECT.to_owned(), name.clone());
         let there = view.world.lxd.networks.known().is_some_and(|n| {
@@ -201,7 +207,23 @@ fn create(
             ));
         }
     }
-    let (description, config) = if errored {
+    // A type without a first phase cannot be made a second time.
+    let anew = errored && !wanted.two_phases;
+    if anew {
+        plan.steps.push(Step::new(
+            object,
+            Action::DropErroredNetwork {
+                project: object.project.clone(),
+                name: object.name.clone(),
+            },
+            claims(),
+            format!(
+                "drop network {}, which was never made to its end",
+                object.name
+            ),
+        ));
+    }
+    let (description, config) = if errored && !anew {
         (String::new(), Values::new())
     } else {
         (description, merged.whole)

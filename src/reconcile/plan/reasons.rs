@@ -44,6 +44,8 @@ pub const UNSUPPORTED: &str = "Unsupported";
 pub const NO_DISK: &str = "DiskNotFound";
 /// The disk is not empty.
 pub const DISK_NOT_EMPTY: &str = "DiskNotEmpty";
+/// OVN's databases or a machine's part in them are not as they should be.
+pub const OVN: &str = "OvnNotReady";
 /// A secret could not be read.
 pub const SECRET: &str = "SecretUnreadable";
 /// A member is wanted absent, which this version does not do.

@@ -3,9 +3,10 @@
 use crate::reconcile::memory::DiskChoice;
 use crate::resources::ObjectRef;
 use crate::resources::value::ConfigValue;
-use crate::services::host::{HostTarget, Leftovers, WipeDisk};
+use crate::services::host::{HostTarget, Leftovers, OvnRequest, WipeDisk};
 use crate::services::lxd::types::{Member, MemberConfigKey, Network, Pool, Profile, Project};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// Configuration whose secrets are still references: `apply` reads them.
 pub type Values = BTreeMap<String, ConfigValue>;
@@ -61,7 +62,8 @@ impl Step {
                 | Action::DeleteProfile { .. }
                 | Action::WipeDisk { .. }
                 | Action::DropHalfJoined { .. }
-        )
+                | Action::DropErroredNetwork { .. }
+        ) || matches!(&self.action, Action::Ovn(action) if action.destructive())
     }
 
     /// Whether it deletes a real object, which counts against the deletion limit.
@@ -139,6 +141,8 @@ pub enum ClaimOn {
     Device(String, String),
     /// The server's configuration.
     ServerConfig,
+    /// OVN on one member's machine.
+    Ovn(String),
     /// One object.
     Object(ObjectRef),
 }
@@ -199,6 +203,15 @@ pub enum Action {
         /// The machine.
         target: HostTarget,
     },
+    /// Delete a network that was never made to its end and that nothing uses, to make it anew.
+    DropErroredNetwork {
+        /// Its project.
+        project: String,
+        /// The network.
+        name: String,
+    },
+    /// Look after OVN on machines.
+    Ovn(Box<OvnAction>),
     /// Drop the row of a member that never finished joining.
     DropHalfJoined {
         /// The member.
@@ -401,4 +414,56 @@ pub enum Action {
     },
     /// Forget an object: drop its entry from the inventory and leave the object.
     Release,
+}
+
+/// What is done about OVN.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OvnAction {
+    /// Ask one machine for something.
+    Ask {
+        /// The machine.
+        target: HostTarget,
+        /// What it is asked for.
+        request: OvnRequest,
+    },
+    /// Give a copy of the authority to another machine.
+    ShareAuthority {
+        /// Who keeps it.
+        from: HostTarget,
+        /// Who is to keep it too.
+        to: HostTarget,
+    },
+    /// Have a machine's certificate signed.
+    Certify {
+        /// The machine.
+        target: HostTarget,
+        /// Who keeps the authority.
+        authority: HostTarget,
+        /// The addresses it is for.
+        addresses: Vec<IpAddr>,
+    },
+}
+
+impl OvnAction {
+    /// The machine that is changed.
+    pub fn target(&self) -> &HostTarget {
+        match self {
+            OvnAction::Ask { target, .. }
+            | OvnAction::ShareAuthority { to: target, .. }
+            | OvnAction::Certify { target, .. } => target,
+        }
+    }
+
+    /// Whether it takes something away that is not easily made again.
+    pub fn destructive(&self) -> bool {
+        matches!(
+            self,
+            OvnAction::Ask {
+                request: OvnRequest::Kick { .. }
+                    | OvnRequest::LeaveCentral
+                    | OvnRequest::DeleteChassis { .. },
+                ..
+            }
+        )
+    }
 }

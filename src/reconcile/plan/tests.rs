@@ -122,6 +122,7 @@ impl Scene {
                 }],
                 interfaces: Vec::new(),
                 ceph: Default::default(),
+                ovn: Default::default(),
             };
             (
                 (*name).to_owned(),

@@ -31,6 +31,10 @@ pub struct ClusterSpec {
     /// How many deletions an hour may see before all of them are held (3 unless given).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_limit: Option<u32>,
+    /// How long a member may be lost before what it ran for all (OVN's databases, Ceph's monitors)
+    /// is made on another one that is free to (5m unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_period: Option<Span>,
     /// The time between two full looks at the services when nothing happens (5m unless given).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Span>,
@@ -62,6 +66,10 @@ pub enum InstanceService {
 pub struct OvnSpec {
     /// Who runs OVN.
     pub provider: OvnProvider,
+    /// How OVN's programs speak to each other (`tls` unless given). It cannot change once the
+    /// databases are there.
+    #[serde(default, skip_serializing_if = "OvnTransport::is_tls")]
+    pub transport: OvnTransport,
     /// The subnet tunnels between members use; the internal one unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Subnet>")]
@@ -69,6 +77,24 @@ pub struct OvnSpec {
     /// The northbound database of an `external` OVN, such as `ssl:192.0.2.1:6641`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub northbound: Vec<String>,
+}
+
+/// How OVN's programs speak to each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OvnTransport {
+    /// Over TLS, with certificates that the cluster makes and renews.
+    #[default]
+    Tls,
+    /// In plain text: whoever reaches the members' addresses can change every network.
+    Tcp,
+}
+
+impl OvnTransport {
+    /// Whether it is what it is unless given.
+    pub fn is_tls(&self) -> bool {
+        *self == OvnTransport::Tls
+    }
 }
 
 /// Who runs OVN.

@@ -9,7 +9,9 @@ mod project;
 mod storage_pool;
 mod uplink;
 
-pub use cluster::{CephProvider, CephSpec, ClusterSpec, InstanceService, OvnProvider, OvnSpec};
+pub use cluster::{
+    CephProvider, CephSpec, ClusterSpec, InstanceService, OvnProvider, OvnSpec, OvnTransport,
+};
 pub use disk::{DiskSpec, DiskUse};
 pub use member::{MemberSpec, MemberState};
 pub use network::{NetworkSpec, NetworkType};

@@ -3,9 +3,11 @@
 
 mod ceph_types;
 pub mod local;
+mod ovn_types;
 mod types;
 
 pub use ceph_types::*;
+pub use ovn_types::*;
 pub use types::*;
 
 use async_trait::async_trait;
@@ -40,6 +42,10 @@ pub trait Host: Send + Sync + fmt::Debug {
 
     /// Looks after Ceph on this machine.
     async fn ceph(&self, request: CephRequest) -> Result<CephAnswer, HostError>;
+
+    /// Looks after OVN on the machine: its certificates, its databases, its part in carrying
+    /// traffic.
+    async fn ovn(&self, request: OvnRequest) -> Result<OvnAnswer, HostError>;
 
     /// Gives the agent the trust store of the cluster.
     async fn set_trust(&self, trust: TrustStore) -> Result<(), HostError>;

@@ -35,6 +35,9 @@ pub struct HostReport {
     pub boot_id: String,
     /// The instance service.
     pub lxd: LxdReport,
+    /// OVN and Open vSwitch.
+    #[serde(default)]
+    pub ovn: super::OvnReport,
     /// Whole disks, in by-id order.
     pub disks: Vec<DiskReport>,
     /// Network interfaces, in name order.
@@ -209,6 +212,8 @@ pub struct Beat {
     pub lxd_started: String,
     /// The boot.
     pub boot_id: String,
+    /// Changes whenever something of OVN or Open vSwitch changed on the machine.
+    pub ovn: u64,
 }
 
 /// Makes a standalone LXD the first member.

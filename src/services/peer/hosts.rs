@@ -3,7 +3,7 @@
 use super::client::{Answer, PeerClient};
 use crate::services::host::{
     Beat, BootstrapLxd, CephAnswer, CephRequest, Host, HostError, HostReport, HostTarget, Hosts,
-    JoinLxd, TrustStore, UndoJoin, WipeDisk,
+    JoinLxd, OvnAnswer, OvnRequest, TrustStore, UndoJoin, WipeDisk,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,6 +23,8 @@ pub const FORM_DEADLINE: Duration = Duration::from_secs(150);
 pub const WIPE_DEADLINE: Duration = Duration::from_secs(60);
 /// How long what is asked for of Ceph may take: an OSD is made within it.
 pub const CEPH_DEADLINE: Duration = Duration::from_secs(240);
+/// How long a change of OVN may take: a raft forms, a service stops.
+pub const OVN_DEADLINE: Duration = Duration::from_secs(150);
 /// How long storing the trust store may take.
 pub const TRUST_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -149,6 +151,10 @@ impl Host for PeerHost {
 
     async fn ceph(&self, request: CephRequest) -> Result<CephAnswer, HostError> {
         self.ask("/v1/host/ceph", &request, CEPH_DEADLINE).await
+    }
+
+    async fn ovn(&self, request: OvnRequest) -> Result<OvnAnswer, HostError> {
+        self.ask("/v1/host/ovn", &request, OVN_DEADLINE).await
     }
 
     async fn set_trust(&self, trust: TrustStore) -> Result<(), HostError> {

@@ -16,12 +16,18 @@ mod lxd;
 mod lxd_form;
 mod lxd_unjoin;
 mod mounts;
+mod ovn;
+mod ovn_central;
+mod ovn_chassis;
+mod ovn_tls;
+mod ovn_watch;
 mod root_disk;
 mod signatures;
 mod wipe;
 mod wipefs;
 
 pub use lxd::find_lxd_socket;
+pub use ovn_watch::{OvnChanges, watch as watch_ovn};
 
 use lxd_unjoin::{Became, JoinMark};
 
@@ -41,6 +47,9 @@ use tokio::sync::{RwLock, RwLockReadGuard};
 
 /// How long the service may take to tell what it is: less than a caller waits for the report.
 const LXD_ANSWER: Duration = Duration::from_secs(7);
+
+/// How long a change of OVN waits for the one before it.
+const OVN_TURN: Duration = Duration::from_secs(60);
 
 /// Where the kernel shows the machine; other places in tests.
 #[derive(Debug, Clone)]
@@ -85,6 +94,10 @@ pub struct LocalHost {
     seen: Mutex<Option<LxdState>>,
     /// Whether a join was begun and has not ended, also over restarts.
     join_mark: JoinMark,
+    /// Where this program keeps its state.
+    state_dir: PathBuf,
+    /// Held by what changes OVN: one change at a time, beside other changes of the machine.
+    changing_ovn: tokio::sync::Mutex<()>,
     /// Disks that are being read; one that hangs is not asked again until it answers.
     probing: Arc<Mutex<HashSet<DeviceNumber>>>,
     /// The way to the Ceph cluster this machine belongs to.
@@ -144,6 +157,8 @@ impl LocalHost {
             asking: RwLock::default(),
             seen: Mutex::default(),
             join_mark: JoinMark::default(),
+            state_dir: "/var/lib/microcloud".into(),
+            changing_ovn: tokio::sync::Mutex::default(),
             probing: Arc::default(),
             bridge: Arc::default(),
         }
@@ -158,12 +173,14 @@ impl LocalHost {
         ceph::CephHost::new(self.bridge.clone(), self.roots.clone())
     }
 
-    /// Remembers in this directory that a join was begun, so that one that was cut in two is known
+    /// Keeps its state in this directory: OVN's authority, and that a join was begun, so that one
+    /// that was cut in two is known
     /// after a restart as well, and can be undone.
     #[must_use]
     pub fn remembering_in(self, state_dir: &std::path::Path) -> LocalHost {
         LocalHost {
             join_mark: JoinMark::in_dir(state_dir),
+            state_dir: state_dir.to_owned(),
             ..self
         }
     }
@@ -183,8 +200,10 @@ impl LocalHost {
     /// # Errors
     /// The kernel does not show its disks or interfaces.
     pub async fn report(&self, fingerprint: &str) -> Result<HostReport, HostError> {
-        let (lxd, disks, interfaces) = tokio::join!(
+        let paths = self.ovn_paths();
+        let (lxd, ovn, disks, interfaces) = tokio::join!(
             self.lxd(),
+            ovn::report(&paths),
             disks::report(&self.roots, &self.probing),
             interfaces::report(&self.roots),
         );
@@ -199,6 +218,7 @@ impl LocalHost {
                 .unwrap_or_default(),
             boot_id: self.boot_id(),
             lxd,
+            ovn,
             disks,
             interfaces: interfaces?,
             ceph,
@@ -328,6 +348,19 @@ impl LocalHost {
         self.ceph_host().ask(request).await
     }
 
+    fn ovn_paths(&self) -> ovn::OvnPaths {
+        ovn::OvnPaths::real(&self.state_dir)
+    }
+
+    /// Waits a moment for another change of OVN to end.
+    async fn one_ovn_change(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, HostError> {
+        tokio::time::timeout(OVN_TURN, self.changing_ovn.lock())
+            .await
+            .map_err(|_| HostError::GuardFailed {
+                reason: format!("another change of OVN on `{}` is still running", self.name),
+            })
+    }
+
     fn is_meant(&self, name: &str) -> Result<(), HostError> {
         if name == self.name {
             return Ok(());
@@ -350,6 +383,17 @@ impl LocalHost {
             .map(|text| text.trim().to_owned())
             .unwrap_or_default()
     }
+}
+
+/// An error with its causes, on one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -1,0 +1,538 @@
+//! The databases on this machine: made as the first of a raft, joined to one, left.
+
+use super::ovn::{OvnPaths, active, chassis_rows, failed, systemctl};
+use crate::services::host::ovn_types::{
+    CentralConfig, CentralReport, DatabaseReport, OvnDatabase, RaftMember, connection,
+};
+use crate::services::host::types::HostError;
+use crate::services::ovn::rows::{Connection, NbGlobal, SbGlobal};
+use crate::services::ovn::{
+    Client, Endpoint, NORTHBOUND, NORTHBOUND_PORT, Operation, OvsdbError, SOUTHBOUND,
+    SOUTHBOUND_PORT, control,
+};
+use crate::services::peer::state_file;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long both databases may take until they are part of a raft that has a majority.
+const FORM: Duration = Duration::from_secs(40);
+
+/// How long leaving a raft may take.
+const LEAVE: Duration = Duration::from_secs(20);
+
+/// How long a raft waits for its leader before it chooses another, milliseconds. OVN's own 1000
+/// makes it change leaders whenever a machine is busy for a moment.
+const ELECTION: &str = "4000";
+
+/// The files of the databases.
+const FILES: [&str; 2] = ["ovnnb_db.db", "ovnsb_db.db"];
+
+/// The first line of a file that this program wrote.
+const OURS: &str = "# Written by microcloud, which writes it again when it differs.";
+
+/// The units that make a machine one that holds the databases.
+const UNITS: [&str; 4] = [
+    "ovn-ovsdb-server-nb",
+    "ovn-ovsdb-server-sb",
+    "ovn-northd",
+    "ovn-central",
+];
+
+/// What names a database here.
+struct Names {
+    database: &'static str,
+    global: &'static str,
+    port: u16,
+}
+
+fn names(database: OvnDatabase) -> Names {
+    match database {
+        OvnDatabase::Northbound => Names {
+            database: NORTHBOUND,
+            global: "NB_Global",
+            port: NORTHBOUND_PORT,
+        },
+        OvnDatabase::Southbound => Names {
+            database: SOUTHBOUND,
+            global: "SB_Global",
+            port: SOUTHBOUND_PORT,
+        },
+    }
+}
+
+fn endpoint(paths: &OvnPaths, database: OvnDatabase) -> Endpoint {
+    match database {
+        OvnDatabase::Northbound => paths.northbound(),
+        OvnDatabase::Southbound => paths.southbound(),
+    }
+}
+
+fn control_socket(paths: &OvnPaths, database: OvnDatabase) -> PathBuf {
+    match database {
+        OvnDatabase::Northbound => paths.run.join("ovnnb_db.ctl"),
+        OvnDatabase::Southbound => paths.run.join("ovnsb_db.ctl"),
+    }
+}
+
+fn options_file(paths: &OvnPaths) -> PathBuf {
+    paths.defaults.join("ovn-central")
+}
+
+/// An address as `ovn-ctl` puts it before a port.
+fn bracketed(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+/// The words given to `ovn-ctl`.
+fn options(paths: &OvnPaths, config: &CentralConfig) -> Vec<String> {
+    let own = bracketed(config.address);
+    let mut words = Vec::new();
+    let mut set = |key: &str, value: &str| words.push(format!("--{key}={value}"));
+    for db in ["nb", "sb"] {
+        set(&format!("db-{db}-addr"), &own);
+        set(
+            &format!("db-{db}-create-insecure-remote"),
+            if config.tls { "no" } else { "yes" },
+        );
+        set(&format!("db-{db}-cluster-local-addr"), &own);
+        set(
+            &format!("db-{db}-cluster-local-proto"),
+            if config.tls { "ssl" } else { "tcp" },
+        );
+        if let Some(join) = config.join {
+            set(&format!("db-{db}-cluster-remote-addr"), &bracketed(join));
+            set(
+                &format!("db-{db}-cluster-remote-proto"),
+                if config.tls { "ssl" } else { "tcp" },
+            );
+        }
+        set(&format!("db-{db}-election-timer"), ELECTION);
+        if config.tls {
+            tls(paths, &format!("ovn-{db}-db-ssl"), &mut set);
+        }
+    }
+    set(
+        "ovn-northd-nb-db",
+        &connection(&config.centrals, config.tls, NORTHBOUND_PORT),
+    );
+    set(
+        "ovn-northd-sb-db",
+        &connection(&config.centrals, config.tls, SOUTHBOUND_PORT),
+    );
+    if config.tls {
+        tls(paths, "ovn-northd-ssl", &mut set);
+    }
+    words
+}
+
+/// The three words by which a program finds its certificate.
+pub(super) fn tls(paths: &OvnPaths, prefix: &str, set: &mut impl FnMut(&str, &str)) {
+    for (word, path) in [
+        ("key", paths.key()),
+        ("cert", paths.certificate()),
+        ("ca-cert", paths.authority()),
+    ] {
+        set(&format!("{prefix}-{word}"), &path.display().to_string());
+    }
+}
+
+/// A file of `/etc/default` that gives these words to `ovn-ctl`.
+pub(super) fn render(words: &[String]) -> String {
+    format!("{OURS}\nOVN_CTL_OPTS=\"{}\"\n", words.join(" "))
+}
+
+/// The words of a file that this program wrote.
+pub(super) fn parse(text: &str) -> Option<BTreeMap<&str, &str>> {
+    let rest = text.strip_prefix(OURS)?.trim();
+    let words = rest.strip_prefix("OVN_CTL_OPTS=\"")?.strip_suffix('"')?;
+    words
+        .split(' ')
+        .filter(|w| !w.is_empty())
+        .map(|w| w.strip_prefix("--")?.split_once('='))
+        .collect()
+}
+
+/// What a file says, if this program wrote it and nobody changed it since.
+fn read_config(paths: &OvnPaths) -> Option<CentralConfig> {
+    let text = fs::read_to_string(options_file(paths)).ok()?;
+    let words = parse(&text)?;
+    let address = |key: &str| {
+        let text = words.get(key)?;
+        text.trim_matches(['[', ']']).parse::<IpAddr>().ok()
+    };
+    let centrals = words.get("ovn-northd-nb-db")?.split(',');
+    let config = CentralConfig {
+        address: address("db-nb-cluster-local-addr")?,
+        join: address("db-nb-cluster-remote-addr"),
+        centrals: centrals
+            .map(|c| {
+                let (_, address) = c.split_once(':')?;
+                Some(address.parse::<SocketAddr>().ok()?.ip())
+            })
+            .collect::<Option<_>>()?,
+        tls: *words.get("db-nb-cluster-local-proto")? == "ssl",
+    };
+    (render(&options(paths, &config)) == text).then_some(config)
+}
+
+/// Whether this program wrote the file, whatever became of it since.
+fn was_ours(paths: &OvnPaths) -> bool {
+    fs::read_to_string(options_file(paths)).is_ok_and(|text| text.starts_with(OURS))
+}
+
+fn has_files(paths: &OvnPaths) -> bool {
+    FILES.iter().any(|file| paths.data.join(file).exists())
+}
+
+/// Looks at the databases here.
+pub(super) async fn report(paths: &OvnPaths) -> CentralReport {
+    let config = read_config(paths);
+    let files = has_files(paths);
+    if config.is_none() && !files {
+        return CentralReport::default();
+    }
+    let (northbound, southbound, northd) = tokio::join!(
+        database(paths, OvnDatabase::Northbound),
+        database(paths, OvnDatabase::Southbound),
+        active("ovn-northd"),
+    );
+    let mut chassis = Vec::new();
+    if southbound.as_ref().is_some_and(|d| d.connected)
+        && let Ok(client) = Client::connect(&paths.southbound(), None).await
+    {
+        chassis = chassis_rows(&client).await.unwrap_or_default();
+    }
+    CentralReport {
+        config,
+        files,
+        northbound,
+        southbound,
+        northd,
+        chassis,
+    }
+}
+
+/// How one database stands; `None` when it does not answer.
+async fn database(paths: &OvnPaths, which: OvnDatabase) -> Option<DatabaseReport> {
+    let client = Client::connect(&endpoint(paths, which), None).await.ok()?;
+    let databases = client.databases().await.ok()?;
+    let names = names(which);
+    let row = databases.into_iter().find(|d| d.name == names.database)?;
+    let mut report = DatabaseReport {
+        clustered: row.model == "clustered",
+        connected: row.connected,
+        leader: row.leader,
+        cid: row.cid.one().map(ToString::to_string).unwrap_or_default(),
+        ..DatabaseReport::default()
+    };
+    if report.clustered {
+        let status = control::raft_status(&control_socket(paths, which), names.database).await;
+        report.servers = status.map(|s| members(&s.servers)).unwrap_or_default();
+    }
+    if report.connected {
+        report.listens = listens(&client, which).await.unwrap_or_default();
+    }
+    Some(report)
+}
+
+fn members(servers: &[control::RaftServer]) -> Vec<RaftMember> {
+    let mut members: Vec<RaftMember> = servers
+        .iter()
+        .filter_map(|server| {
+            let (_, address) = server.address.split_once(':')?;
+            Some(RaftMember {
+                id: server.id.clone(),
+                address: address.parse::<SocketAddr>().ok()?.ip(),
+            })
+        })
+        .collect();
+    members.sort();
+    members
+}
+
+/// Where a database listens, as its global row says.
+async fn listens(client: &Client, which: OvnDatabase) -> Result<Vec<String>, OvsdbError> {
+    let connections = match which {
+        OvnDatabase::Northbound => client
+            .rows::<NbGlobal>(NORTHBOUND)
+            .await?
+            .pop()
+            .map(|g| g.connections),
+        OvnDatabase::Southbound => client
+            .rows::<SbGlobal>(SOUTHBOUND)
+            .await?
+            .pop()
+            .map(|g| g.connections),
+    };
+    let named = connections.unwrap_or_default().0;
+    let rows: Vec<Connection> = client.rows(names(which).database).await?;
+    let mut targets: Vec<String> = rows
+        .into_iter()
+        .filter(|c| named.contains(&c.id))
+        .map(|c| c.target)
+        .collect();
+    targets.sort();
+    Ok(targets)
+}
+
+/// Makes this machine one that holds the databases as `config` says.
+pub(super) async fn hold(paths: &OvnPaths, config: &CentralConfig) -> Result<(), HostError> {
+    let guard = |reason: &str| {
+        Err(HostError::GuardFailed {
+            reason: reason.to_owned(),
+        })
+    };
+    if has_files(paths) && !was_ours(paths) {
+        return guard("there are OVN databases here that this program did not make");
+    }
+    if config.tls && !paths.certificate().exists() {
+        return guard("there is no certificate for OVN here yet");
+    }
+    let before = read_config(paths);
+    if has_files(paths) && before.as_ref().is_some_and(|b| b.tls != config.tls) {
+        return guard("the databases here were made with the other transport");
+    }
+    let text = render(&options(paths, config));
+    let place = options_file(paths);
+    let differs = fs::read_to_string(&place).ok().as_deref() != Some(text.as_str());
+    if differs {
+        write(&place, &text)?;
+    }
+    systemctl(&["enable", "--quiet", "ovn-central"]).await?;
+    if differs && active("ovn-northd").await {
+        // The databases keep what they were made with; only northd is told where they are.
+        systemctl(&["restart", "ovn-northd"]).await?;
+    }
+    let mut start = vec!["start"];
+    start.extend(UNITS);
+    systemctl(&start).await?;
+    connected(paths).await?;
+    if config.join.is_none() {
+        listen_all(paths, config).await?;
+    }
+    Ok(())
+}
+
+/// Has both databases listen for clients.
+pub(super) async fn listen_all(paths: &OvnPaths, config: &CentralConfig) -> Result<(), HostError> {
+    for which in [OvnDatabase::Northbound, OvnDatabase::Southbound] {
+        if let Some(target) = config.listener(names(which).port) {
+            listen(paths, which, &target).await?;
+        }
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), HostError> {
+    state_file::write(path, text.as_bytes()).map_err(|e| failed(super::causes(&e)))
+}
+
+/// Waits until both databases are part of a raft that has a majority.
+async fn connected(paths: &OvnPaths) -> Result<(), HostError> {
+    let until = Instant::now() + FORM;
+    for which in [OvnDatabase::Northbound, OvnDatabase::Southbound] {
+        loop {
+            let seen = database(paths, which).await;
+            if seen.as_ref().is_some_and(|d| d.connected) {
+                break;
+            }
+            if Instant::now() >= until {
+                let name = names(which).database;
+                return Err(failed(match seen {
+                    None => format!(
+                        "{name} does not answer: see `journalctl -u ovn-ovsdb-server-nb -u \
+                         ovn-ovsdb-server-sb` on this machine"
+                    ),
+                    Some(_) => format!("{name} has not become part of its raft"),
+                }));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    Ok(())
+}
+
+/// Has a database listen there, unless it does.
+async fn listen(paths: &OvnPaths, which: OvnDatabase, target: &str) -> Result<(), HostError> {
+    let client = Client::connect(&endpoint(paths, which), None).await?;
+    if listens(&client, which).await?.iter().any(|t| t == target) {
+        return Ok(());
+    }
+    let names = names(which);
+    let row = json!({"target": target});
+    // A row of that target that nothing names is swept away by the server.
+    let insert = Operation::insert("Connection", "listener", row);
+    let listener = json!(["set", [["named-uuid", "listener"]]]);
+    let change = [("connections", "insert", listener.clone())];
+    let operations = [
+        insert.clone(),
+        Operation::mutate(names.global, &[], &change),
+    ];
+    let met = client.transact(names.database, &operations).await?;
+    if met.last().is_some_and(|mutated| mutated.count > 0) {
+        return Ok(());
+    }
+    // A new database has no global row until some program of OVN makes it.
+    let operations = [
+        insert,
+        Operation::insert(names.global, "whole", json!({"connections": listener})),
+    ];
+    client.transact(names.database, &operations).await?;
+    Ok(())
+}
+
+/// Leaves both rafts, stops the units and keeps the files aside.
+pub(super) async fn leave(paths: &OvnPaths) -> Result<(), HostError> {
+    if !was_ours(paths) {
+        if has_files(paths) {
+            return Err(HostError::GuardFailed {
+                reason: "there are OVN databases here that this program did not make".to_owned(),
+            });
+        }
+        return Ok(());
+    }
+    for which in [OvnDatabase::Northbound, OvnDatabase::Southbound] {
+        let name = names(which).database;
+        let socket = control_socket(paths, which);
+        let Ok(status) = control::raft_status(&socket, name).await else {
+            continue;
+        };
+        if status.servers.len() > 1 && status.status == "cluster member" {
+            control::leave(&socket, name).await?;
+        }
+        let until = Instant::now() + LEAVE;
+        while status.servers.len() > 1 {
+            match control::raft_status(&socket, name).await {
+                Ok(now) if now.status == "left cluster" => break,
+                _ if Instant::now() >= until => {
+                    return Err(failed(format!("{name} has not left its raft")));
+                }
+                _ => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+    }
+    systemctl(&["disable", "--quiet", "ovn-central"]).await?;
+    let mut stop = vec!["stop"];
+    stop.extend(UNITS);
+    systemctl(&stop).await?;
+    let aside = paths
+        .data
+        .join(format!("left-{}", jiff::Timestamp::now().as_second()));
+    let io = |e: std::io::Error| failed(format!("cannot keep the databases' files aside: {e}"));
+    fs::create_dir_all(&aside).map_err(io)?;
+    for file in FILES.iter().filter(|f| paths.data.join(f).exists()) {
+        fs::rename(paths.data.join(file), aside.join(file)).map_err(io)?;
+    }
+    fs::remove_file(options_file(paths)).map_err(io)
+}
+
+/// Strikes a lost server from a raft.
+pub(super) async fn kick(
+    paths: &OvnPaths,
+    which: OvnDatabase,
+    server: &RaftMember,
+) -> Result<(), HostError> {
+    let socket = control_socket(paths, which);
+    let name = names(which).database;
+    let status = control::raft_status(&socket, name).await?;
+    let there = members(&status.servers);
+    if !there.iter().any(|m| m.address == server.address) {
+        return Ok(());
+    }
+    if !there.contains(server) {
+        return Err(HostError::GuardFailed {
+            reason: format!("the server at {} is another one now", server.address),
+        });
+    }
+    Ok(control::kick(&socket, name, &server.id).await?)
+}
+
+/// Deletes a chassis row and what is said of it.
+pub(super) async fn delete_chassis(paths: &OvnPaths, name: &str) -> Result<(), HostError> {
+    let client = Client::connect(&paths.southbound(), None).await?;
+    let of = [("name", "==", json!(name))];
+    let operations = [
+        Operation::delete("Chassis_Private", &of),
+        Operation::delete("Chassis", &of),
+    ];
+    client.transact(SOUTHBOUND, &operations).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> CentralConfig {
+        CentralConfig {
+            address: "10.0.0.2".parse().unwrap(),
+            join: Some("10.0.0.1".parse().unwrap()),
+            centrals: vec!["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()],
+            tls: true,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_and_a_change_shows() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = OvnPaths::below(dir.path());
+        fs::create_dir_all(&paths.defaults).unwrap();
+        assert_eq!(read_config(&paths), None);
+        let first = CentralConfig {
+            join: None,
+            tls: false,
+            ..config()
+        };
+        let v6 = CentralConfig {
+            address: "2001:db8::2".parse().unwrap(),
+            join: Some("2001:db8::1".parse().unwrap()),
+            centrals: vec!["2001:db8::1".parse().unwrap()],
+            tls: true,
+        };
+        for config in [config(), first, v6] {
+            write(&options_file(&paths), &render(&options(&paths, &config))).unwrap();
+            assert_eq!(read_config(&paths), Some(config));
+        }
+        let text = fs::read_to_string(options_file(&paths)).unwrap();
+        assert!(
+            text.contains("--db-nb-cluster-local-addr=[2001:db8::2] "),
+            "{text}"
+        );
+        fs::write(options_file(&paths), text.replace("=4000", "=1000")).unwrap();
+        assert_eq!(read_config(&paths), None);
+        assert!(was_ours(&paths));
+        fs::write(options_file(&paths), "# OVN_CTL_OPTS=\n").unwrap();
+        assert!(!was_ours(&paths));
+    }
+
+    #[tokio::test]
+    async fn databases_of_others_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = OvnPaths::below(dir.path());
+        for path in [&paths.defaults, &paths.data] {
+            fs::create_dir_all(path).unwrap();
+        }
+        fs::write(paths.data.join(FILES[0]), "").unwrap();
+        for refused in [hold(&paths, &config()).await, leave(&paths).await] {
+            assert!(
+                matches!(&refused, Err(HostError::GuardFailed { reason }) if reason.contains("did not make")),
+                "{refused:?}"
+            );
+        }
+        fs::remove_file(paths.data.join(FILES[0])).unwrap();
+        let refused = hold(&paths, &config()).await;
+        assert!(
+            matches!(&refused, Err(HostError::GuardFailed { reason }) if reason.contains("no certificate")),
+            "{refused:?}"
+        );
+        assert_eq!(leave(&paths).await, Ok(()));
+    }
+}

@@ -1,0 +1,180 @@
+//! This machine as one that carries traffic: what Open vSwitch is told, and ovn-controller.
+
+use super::ovn::{OvnPaths, active, failed, systemctl};
+use super::ovn_central::{parse, render, tls};
+use crate::services::host::ovn_types::{ChassisConfig, ChassisReport};
+use crate::services::host::types::HostError;
+use crate::services::ovn::rows::{Bridge, OpenVSwitch};
+use crate::services::ovn::{Client, LOCAL, Operation, OvsdbError, value};
+use crate::services::peer::state_file;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The bridge ovn-controller works on unless it is told another.
+const INTEGRATION: &str = "br-int";
+
+fn options_file(paths: &OvnPaths) -> PathBuf {
+    paths.defaults.join("ovn-host")
+}
+
+fn system_id_file(paths: &OvnPaths) -> PathBuf {
+    paths.ovs_etc.join("system-id.conf")
+}
+
+/// Looks at Open vSwitch: its version, and what it has for OVN.
+pub(super) async fn report(paths: &OvnPaths) -> Result<(String, ChassisReport), OvsdbError> {
+    let controller = active("ovn-controller").await;
+    let client = Client::connect(&paths.ovs(), None).await?;
+    let (version, external_ids) = own_row(&client).await?;
+    let bridges = bridges(&client, &external_ids).await?;
+    let options = fs::read_to_string(options_file(paths)).unwrap_or_default();
+    let chassis = ChassisReport {
+        controller,
+        tls: parse(&options).is_some_and(|w| w.contains_key("ovn-controller-ssl-key")),
+        system_id_at_start: fs::read_to_string(system_id_file(paths))
+            .map(|t| t.trim().to_owned())
+            .unwrap_or_default(),
+        external_ids,
+        bridges: bridges
+            .into_iter()
+            .map(|b| (b.name, b.datapath_type))
+            .collect(),
+    };
+    Ok((version, chassis))
+}
+
+/// Open vSwitch's version and what is OVN's of its `external_ids`.
+async fn own_row(client: &Client) -> Result<(String, BTreeMap<String, String>), OvsdbError> {
+    let Some(row) = client.rows::<OpenVSwitch>(LOCAL).await?.pop() else {
+        return Ok((String::new(), BTreeMap::new()));
+    };
+    let version = row.ovs_version.one().cloned().unwrap_or_default();
+    let of_ovn = |key: &str| key == "system-id" || key.starts_with("ovn-");
+    let ids = row.external_ids.0.into_iter().filter(|(k, _)| of_ovn(k));
+    Ok((version, ids.collect()))
+}
+
+/// The bridges OVN's traffic goes over.
+async fn bridges(
+    client: &Client,
+    external_ids: &BTreeMap<String, String>,
+) -> Result<Vec<Bridge>, OvsdbError> {
+    let integration = external_ids
+        .get("ovn-bridge")
+        .map_or(INTEGRATION, String::as_str);
+    let mappings = external_ids.get("ovn-bridge-mappings");
+    let ours: BTreeSet<&str> = mappings
+        .iter()
+        .flat_map(|m| m.split(','))
+        .filter_map(|pair| pair.split_once(':').map(|(_, bridge)| bridge))
+        .chain([integration])
+        .collect();
+    let mut bridges: Vec<Bridge> = client.rows(LOCAL).await?;
+    bridges.retain(|b| ours.contains(b.name.as_str()));
+    Ok(bridges)
+}
+
+fn options(paths: &OvnPaths, config: &ChassisConfig) -> Vec<String> {
+    let mut words = Vec::new();
+    if config.tls {
+        let mut set = |key: &str, value: &str| words.push(format!("--{key}={value}"));
+        tls(paths, "ovn-controller-ssl", &mut set);
+    }
+    words
+}
+
+fn write_if_differs(path: &Path, text: &str) -> Result<bool, HostError> {
+    if fs::read_to_string(path).ok().as_deref() == Some(text) {
+        return Ok(false);
+    }
+    state_file::write(path, text.as_bytes())
+        .map(|()| true)
+        .map_err(|e| failed(super::causes(&e)))
+}
+
+/// Makes this machine carry traffic as `config` says.
+pub(super) async fn carry(paths: &OvnPaths, config: &ChassisConfig) -> Result<(), HostError> {
+    if config.tls && !paths.certificate().exists() {
+        return Err(HostError::GuardFailed {
+            reason: "there is no certificate for OVN here yet".to_owned(),
+        });
+    }
+    if !active("openvswitch-switch").await {
+        systemctl(&["enable", "--now", "--quiet", "openvswitch-switch"]).await?;
+    }
+    // Open vSwitch takes its system-id from there whenever it starts.
+    write_if_differs(&system_id_file(paths), &format!("{}\n", config.name))?;
+    let told_anew = write_if_differs(&options_file(paths), &render(&options(paths, config)))?;
+    let client = Client::connect(&paths.ovs(), None).await?;
+    let (_, before) = own_row(&client).await?;
+    let renamed = before.get("system-id") != Some(&config.name);
+    let running = active("ovn-controller").await;
+    if renamed && running {
+        // One that stops takes its chassis row with it; under another name it would stay.
+        systemctl(&["stop", "ovn-controller"]).await?;
+    }
+    tell(&client, config, &before).await?;
+    systemctl(&["enable", "--quiet", "ovn-host"]).await?;
+    if told_anew && running && !renamed {
+        systemctl(&["restart", "ovn-controller"]).await?;
+    }
+    systemctl(&["start", "ovn-controller", "ovn-host"]).await?;
+    if config.userspace {
+        let (_, ids) = own_row(&client).await?;
+        forward_in_userspace(&client, &ids).await?;
+    }
+    Ok(())
+}
+
+/// Writes what differs of `external_ids`, in one transaction.
+async fn tell(
+    client: &Client,
+    config: &ChassisConfig,
+    before: &BTreeMap<String, String>,
+) -> Result<(), HostError> {
+    let wanted = config.external_ids();
+    let differs: BTreeMap<&String, &String> = wanted
+        .iter()
+        .filter(|(key, value)| before.get(*key) != Some(*value))
+        .collect();
+    if differs.is_empty() {
+        return Ok(());
+    }
+    let gone = value::keys(differs.keys().map(|k| k.as_str()));
+    let pairs: Vec<(&String, &String)> = differs.into_iter().collect();
+    let mutate = Operation::mutate(
+        "Open_vSwitch",
+        &[],
+        &[
+            ("external_ids", "delete", gone),
+            ("external_ids", "insert", json!(["map", pairs])),
+        ],
+    );
+    client.transact(LOCAL, &[mutate]).await?;
+    Ok(())
+}
+
+/// Bridges that others make say nothing of a datapath, and then want the kernel's.
+async fn forward_in_userspace(
+    client: &Client,
+    external_ids: &BTreeMap<String, String>,
+) -> Result<(), HostError> {
+    let operations: Vec<Operation> = bridges(client, external_ids)
+        .await?
+        .into_iter()
+        .filter(|b| b.datapath_type != "netdev")
+        .map(|b| {
+            Operation::update(
+                "Bridge",
+                &[("name", "==", json!(b.name))],
+                json!({"datapath_type": "netdev"}),
+            )
+        })
+        .collect();
+    if !operations.is_empty() {
+        client.transact(LOCAL, &operations).await?;
+    }
+    Ok(())
+}

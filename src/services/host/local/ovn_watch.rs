@@ -1,0 +1,122 @@
+//! Notices when something of OVN changes on this machine: what is followed is only a hint to look
+//! again.
+
+use super::ovn::OvnPaths;
+use crate::services::ovn::rows::{Bridge, Chassis, Connection, Database, Encap, OpenVSwitch, Row};
+use crate::services::ovn::{
+    Client, Endpoint, LOCAL, MonitorTable, NORTHBOUND, OvsdbError, SERVER, SOUTHBOUND,
+};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How often a database that is not there is looked for.
+const ABSENT: Duration = Duration::from_secs(1);
+
+/// A number that changes whenever something of OVN did. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct OvnChanges(Arc<AtomicU64>);
+
+impl OvnChanges {
+    /// The number now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn changed(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Follows Open vSwitch's database, and OVN's two when they are on this machine, until it is told
+/// to stop. While nothing happens this costs nothing but a look for databases that are not there.
+pub async fn watch(state: &Path, changes: OvnChanges, stop: CancellationToken) {
+    let paths = OvnPaths::real(state);
+    let local = follow(
+        paths.ovs(),
+        &changes,
+        vec![(LOCAL, vec![table::<OpenVSwitch>(), table::<Bridge>()])],
+    );
+    let north = follow(
+        paths.northbound(),
+        &changes,
+        vec![
+            (NORTHBOUND, vec![table::<Connection>()]),
+            (SERVER, vec![table::<Database>()]),
+        ],
+    );
+    let south = follow(
+        paths.southbound(),
+        &changes,
+        vec![
+            (
+                SOUTHBOUND,
+                vec![table::<Chassis>(), table::<Encap>(), table::<Connection>()],
+            ),
+            (SERVER, vec![table::<Database>()]),
+        ],
+    );
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = local => {}
+        () = north => {}
+        () = south => {}
+    }
+}
+
+fn table<R: Row>() -> MonitorTable<'static> {
+    // The row's own id never changes and cannot be followed; the raft's progress is of no interest.
+    MonitorTable {
+        table: R::TABLE,
+        columns: match R::COLUMNS {
+            ["_uuid", columns @ ..] => columns,
+            columns => columns,
+        },
+    }
+}
+
+type Tables = Vec<(&'static str, Vec<MonitorTable<'static>>)>;
+
+/// Never ends.
+async fn follow(endpoint: Endpoint, changes: &OvnChanges, tables: Tables) {
+    let mut was_there = false;
+    loop {
+        let there = match &endpoint {
+            Endpoint::Unix(path) => path.exists(),
+            _ => true,
+        };
+        if there {
+            let ended = follow_once(&endpoint, changes, &tables, &mut was_there).await;
+            if let Err(error) = ended {
+                tracing::debug!(%endpoint, %error, "not followed");
+            }
+        }
+        if was_there {
+            was_there = false;
+            changes.changed();
+        }
+        tokio::time::sleep(ABSENT).await;
+    }
+}
+
+async fn follow_once(
+    endpoint: &Endpoint,
+    changes: &OvnChanges,
+    tables: &Tables,
+    was_there: &mut bool,
+) -> Result<(), OvsdbError> {
+    let client = Client::connect(endpoint, None).await?;
+    let mut monitors = Vec::new();
+    for (database, tables) in tables {
+        monitors.push(client.monitor(database, tables).await?);
+    }
+    *was_there = true;
+    loop {
+        let nexts = monitors.iter_mut().map(|m| Box::pin(m.next()));
+        let (change, _, _) = futures_util::future::select_all(nexts).await;
+        change?;
+        changes.changed();
+    }
+}

@@ -1,0 +1,322 @@
+//! What is said of OVN between the controller and the agent of a machine.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+/// What a machine has of OVN.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OvnReport {
+    /// Whether the packages of Open vSwitch, of OVN's databases and of its controller are there.
+    pub installed: bool,
+    /// Whether the kernel forwards for Open vSwitch; otherwise a process does.
+    pub kernel_datapath: bool,
+    /// Open vSwitch's version.
+    pub ovs_version: String,
+    /// Why Open vSwitch could not be asked, if it could not.
+    pub problem: Option<String>,
+    /// The authority, when this machine holds its key.
+    pub authority: Option<AuthorityReport>,
+    /// The certificate OVN's programs and the instance service use here.
+    pub certificate: Option<CertificateReport>,
+    /// What it has of the databases.
+    pub central: CentralReport,
+    /// What it has as a machine that carries traffic.
+    pub chassis: ChassisReport,
+}
+
+/// The authority that signs certificates for OVN.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AuthorityReport {
+    /// SHA-256 of its certificate, hex.
+    pub fingerprint: String,
+    /// When it ends, seconds since 1970.
+    pub not_after: i64,
+}
+
+/// A machine's certificate for OVN.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CertificateReport {
+    /// SHA-256 of the certificate of the authority that is trusted here, hex.
+    pub authority: String,
+    /// When the machine's certificate ends, seconds since 1970.
+    pub not_after: i64,
+    /// The addresses it is for.
+    pub addresses: Vec<IpAddr>,
+    /// What is wrong with it, if anything: not signed by the authority, not of the key beside it.
+    pub wrong: Option<String>,
+}
+
+/// What a machine has of the databases.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CentralReport {
+    /// What this program has written for them, if it has.
+    pub config: Option<CentralConfig>,
+    /// Whether there are database files, whoever made them.
+    pub files: bool,
+    /// The northbound database, if it answers.
+    pub northbound: Option<DatabaseReport>,
+    /// The southbound database, if it answers.
+    pub southbound: Option<DatabaseReport>,
+    /// Whether northd runs.
+    pub northd: bool,
+    /// The chassis, as this machine's southbound database has them.
+    pub chassis: Vec<ChassisRow>,
+}
+
+impl CentralReport {
+    /// Whether this program made this machine one that holds the databases.
+    pub fn is_ours(&self) -> bool {
+        self.config.is_some()
+    }
+
+    /// Whether both databases are part of a raft with a majority, and northd runs.
+    pub fn serves(&self) -> bool {
+        let connected = |d: &Option<DatabaseReport>| d.as_ref().is_some_and(|d| d.connected);
+        self.northd && connected(&self.northbound) && connected(&self.southbound)
+    }
+}
+
+/// One database of a machine, as a server of a raft.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DatabaseReport {
+    /// Whether it is a raft's at all.
+    pub clustered: bool,
+    /// Whether it is part of a raft that has a majority.
+    pub connected: bool,
+    /// Whether it leads.
+    pub leader: bool,
+    /// The raft.
+    pub cid: String,
+    /// The servers of the raft: short id and address without scheme and port.
+    pub servers: Vec<RaftMember>,
+    /// Where it listens for clients, besides its command line.
+    pub listens: Vec<String>,
+}
+
+/// A server of a raft.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RaftMember {
+    /// Short form of its id.
+    pub id: String,
+    /// Its address.
+    pub address: IpAddr,
+}
+
+/// How a machine holds the databases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CentralConfig {
+    /// The machine's own address.
+    pub address: IpAddr,
+    /// The server whose raft it is in; `None` for the first, which makes it.
+    pub join: Option<IpAddr>,
+    /// All machines that hold the databases, in order.
+    pub centrals: Vec<IpAddr>,
+    /// Whether all connections are over TLS.
+    pub tls: bool,
+}
+
+impl CentralConfig {
+    /// Where a database must be told to listen for clients; `None` when its command line says it.
+    pub fn listener(&self, port: u16) -> Option<String> {
+        if !self.tls {
+            return None;
+        }
+        let any_v6 = self.centrals.iter().any(IpAddr::is_ipv6);
+        Some(if any_v6 {
+            format!("pssl:{port}:[::]")
+        } else {
+            format!("pssl:{port}")
+        })
+    }
+}
+
+/// What a machine has as one that carries traffic.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ChassisReport {
+    /// Whether ovn-controller runs.
+    pub controller: bool,
+    /// Whether ovn-controller is told to use the certificate.
+    pub tls: bool,
+    /// The name Open vSwitch takes as its system-id when it starts.
+    pub system_id_at_start: String,
+    /// What ovn-controller is told: `system-id` and all `ovn-…`.
+    pub external_ids: BTreeMap<String, String>,
+    /// The datapath of the integration bridge and of those that lead outside, by name.
+    pub bridges: BTreeMap<String, String>,
+}
+
+/// A chassis as the southbound database has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ChassisRow {
+    /// The system-id.
+    pub name: String,
+    /// The machine's host name.
+    pub hostname: String,
+    /// Its tunnel ends, as `TYPE ADDRESS`.
+    pub encaps: Vec<String>,
+}
+
+/// How a machine carries traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChassisConfig {
+    /// The system-id: the member's name.
+    pub name: String,
+    /// Where its tunnels end.
+    pub encap_ip: IpAddr,
+    /// The machines that hold the databases.
+    pub centrals: Vec<IpAddr>,
+    /// Whether the connection to them is over TLS.
+    pub tls: bool,
+    /// Whether a process forwards because the kernel does not.
+    pub userspace: bool,
+}
+
+impl ChassisConfig {
+    /// What Open vSwitch's `external_ids` must hold.
+    pub fn external_ids(&self) -> BTreeMap<String, String> {
+        let mut ids: BTreeMap<String, String> = [
+            ("system-id", self.name.clone()),
+            ("ovn-encap-type", "geneve".to_owned()),
+            ("ovn-encap-ip", self.encap_ip.to_string()),
+            (
+                "ovn-remote",
+                connection(
+                    &self.centrals,
+                    self.tls,
+                    crate::services::ovn::SOUTHBOUND_PORT,
+                ),
+            ),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
+        if self.userspace {
+            ids.insert("ovn-bridge-datapath-type".to_owned(), "netdev".to_owned());
+        }
+        ids
+    }
+}
+
+/// The connection string to these machines, such as `ssl:192.0.2.1:6641,ssl:192.0.2.2:6641`.
+pub fn connection(centrals: &[IpAddr], tls: bool, port: u16) -> String {
+    let scheme = if tls { "ssl" } else { "tcp" };
+    let all: Vec<String> = centrals
+        .iter()
+        .map(|address| format!("{scheme}:{}", std::net::SocketAddr::new(*address, port)))
+        .collect();
+    all.join(",")
+}
+
+/// One of OVN's two databases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OvnDatabase {
+    /// What networks there should be.
+    Northbound,
+    /// What the chassis are told.
+    Southbound,
+}
+
+/// What a machine is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OvnRequest {
+    /// Make the authority, unless it holds one.
+    MakeAuthority,
+    /// Give the authority's certificate and key.
+    ShareAuthority,
+    /// Keep a copy of the authority.
+    TakeAuthority(AuthorityMaterial),
+    /// Make a key, unless there is one, and a request for a certificate of it.
+    RequestCertificate {
+        /// The member's name.
+        name: String,
+        /// The addresses it is for.
+        addresses: Vec<IpAddr>,
+    },
+    /// Sign a certificate with the authority held here.
+    Sign {
+        /// The request, PEM.
+        request: String,
+        /// The member's name.
+        name: String,
+        /// The addresses it is for.
+        addresses: Vec<IpAddr>,
+    },
+    /// Use this certificate.
+    TakeCertificate {
+        /// The machine's certificate, PEM.
+        certificate: String,
+        /// The authority's, PEM.
+        authority: String,
+    },
+    /// Hold the databases like this.
+    Central(CentralConfig),
+    /// Have the databases, as this machine has them, listen for clients.
+    Listen(CentralConfig),
+    /// Hold them no longer: leave both rafts and keep the files aside.
+    LeaveCentral,
+    /// Strike a lost server from a raft.
+    Kick {
+        /// Which raft.
+        database: OvnDatabase,
+        /// The server, which must have this id and address in it.
+        server: RaftMember,
+    },
+    /// Carry traffic like this.
+    Chassis(ChassisConfig),
+    /// Have ovn-controller begin anew: it makes its chassis row again.
+    RestartController,
+    /// Delete a chassis row that belongs to no machine any more.
+    DeleteChassis {
+        /// Its system-id.
+        name: String,
+    },
+}
+
+/// The authority with its key: a secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorityMaterial {
+    /// Its certificate, PEM.
+    pub certificate: String,
+    /// Its key, PEM.
+    pub key: String,
+}
+
+impl fmt::Debug for AuthorityMaterial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuthorityMaterial(secret)")
+    }
+}
+
+/// What a machine answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OvnAnswer {
+    /// It is done.
+    Done,
+    /// The authority.
+    Authority(AuthorityMaterial),
+    /// A request for a certificate, PEM.
+    SigningRequest(String),
+    /// A certificate.
+    Certificate {
+        /// The machine's, PEM.
+        certificate: String,
+        /// The authority's, PEM.
+        authority: String,
+    },
+}

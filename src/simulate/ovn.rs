@@ -1,0 +1,291 @@
+//! OVN of the simulated machines: as much as the controller sees of it.
+//!
+//! One raft serves both databases; it has a majority while most of its servers are on and linked.
+//! Certificates are words that say who signed them.
+
+use super::world::World;
+use crate::services::host::{
+    AuthorityMaterial, AuthorityReport, CentralConfig, CentralReport, CertificateReport,
+    ChassisConfig, ChassisReport, ChassisRow, DatabaseReport, HostError, OvnAnswer, OvnReport,
+    OvnRequest, RaftMember,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+
+/// When simulated certificates end: far away.
+const NOT_AFTER: i64 = 1 << 40;
+
+/// OVN of one machine.
+#[derive(Debug, Default)]
+pub(super) struct MachineOvn {
+    authority: Option<String>,
+    certificate: Option<CertificateReport>,
+    config: Option<CentralConfig>,
+    /// What ovn-controller is told, when it was set up.
+    chassis: Option<ChassisConfig>,
+    external_ids: BTreeMap<String, String>,
+}
+
+/// What the databases hold.
+#[derive(Debug, Default)]
+pub(super) struct Databases {
+    servers: BTreeSet<RaftMember>,
+    listens: bool,
+    chassis: BTreeMap<String, ChassisRow>,
+    made: u64,
+}
+
+fn guard(reason: &str) -> HostError {
+    HostError::GuardFailed {
+        reason: reason.to_owned(),
+    }
+}
+
+impl World {
+    /// The machines of the raft that are on and reach a majority from `machine`.
+    fn raft_seen_from(&self, machine: usize) -> Vec<usize> {
+        self.ovn
+            .servers
+            .iter()
+            .filter_map(|s| self.at_address(s.address))
+            .filter(|m| self.machines[*m].powered && (*m == machine || self.linked(machine, *m)))
+            .collect()
+    }
+
+    fn has_majority(&self, machine: usize) -> bool {
+        self.raft_seen_from(machine).len() * 2 > self.ovn.servers.len()
+    }
+
+    /// What a machine's OVN would be seen to be.
+    pub(super) fn ovn_report(&self, machine: usize) -> OvnReport {
+        let m = &self.machines[machine];
+        OvnReport {
+            installed: true,
+            kernel_datapath: true,
+            ovs_version: "3.5.0".to_owned(),
+            problem: None,
+            authority: m.ovn.authority.as_ref().map(|fingerprint| AuthorityReport {
+                fingerprint: fingerprint.clone(),
+                not_after: NOT_AFTER,
+            }),
+            certificate: m.ovn.certificate.clone(),
+            central: self.central_report(machine),
+            chassis: ChassisReport {
+                controller: m.ovn.chassis.is_some(),
+                tls: m.ovn.chassis.as_ref().is_some_and(|c| c.tls),
+                system_id_at_start: m
+                    .ovn
+                    .chassis
+                    .as_ref()
+                    .map_or_else(|| format!("{}-random", m.config.name), |c| c.name.clone()),
+                external_ids: m.ovn.external_ids.clone(),
+                bridges: BTreeMap::new(),
+            },
+        }
+    }
+
+    fn central_report(&self, machine: usize) -> CentralReport {
+        let Some(config) = &self.machines[machine].ovn.config else {
+            return CentralReport::default();
+        };
+        let seen = self.raft_seen_from(machine);
+        let connected = self.has_majority(machine);
+        let database = DatabaseReport {
+            clustered: true,
+            connected,
+            leader: connected && seen.iter().min() == Some(&machine),
+            cid: format!("raft {}", self.ovn.made),
+            servers: self.ovn.servers.iter().cloned().collect(),
+            listens: Vec::new(),
+        };
+        let listening = |port: u16| DatabaseReport {
+            listens: config
+                .listener(port)
+                .filter(|_| self.ovn.listens)
+                .into_iter()
+                .collect(),
+            ..database.clone()
+        };
+        CentralReport {
+            config: Some(config.clone()),
+            files: true,
+            northbound: Some(listening(crate::services::ovn::NORTHBOUND_PORT)),
+            southbound: Some(listening(crate::services::ovn::SOUTHBOUND_PORT)),
+            northd: true,
+            chassis: if connected {
+                self.ovn.chassis.values().cloned().collect()
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    /// A number that changes with what a machine's OVN is seen to be.
+    pub(super) fn ovn_changes(&self, machine: usize) -> u64 {
+        let m = &self.machines[machine];
+        if m.ovn.chassis.is_none() && m.ovn.config.is_none() && m.ovn.certificate.is_none() {
+            return 0;
+        }
+        let mut hasher = DefaultHasher::new();
+        format!("{:?}", self.ovn_report(machine)).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Does what is asked of a machine's OVN.
+    pub(super) fn ovn_request(
+        &mut self,
+        machine: usize,
+        request: OvnRequest,
+    ) -> Result<OvnAnswer, HostError> {
+        let name = self.machines[machine].config.name.clone();
+        let own = &mut self.machines[machine].ovn;
+        match request {
+            OvnRequest::MakeAuthority => {
+                own.authority.get_or_insert(format!("authority of {name}"));
+            }
+            OvnRequest::ShareAuthority => {
+                let kept = own.authority.clone();
+                let certificate = kept.ok_or_else(|| guard("the authority is not kept here"))?;
+                return Ok(OvnAnswer::Authority(AuthorityMaterial {
+                    certificate,
+                    key: String::new(),
+                }));
+            }
+            OvnRequest::TakeAuthority(material) => {
+                own.authority.get_or_insert(material.certificate);
+            }
+            OvnRequest::RequestCertificate { addresses, .. } => {
+                let asked = addresses.iter().map(ToString::to_string);
+                return Ok(OvnAnswer::SigningRequest(
+                    asked.collect::<Vec<_>>().join(" "),
+                ));
+            }
+            OvnRequest::Sign { request, .. } => {
+                let kept = own.authority.clone();
+                return Ok(OvnAnswer::Certificate {
+                    certificate: request,
+                    authority: kept.ok_or_else(|| guard("the authority is not kept here"))?,
+                });
+            }
+            OvnRequest::TakeCertificate {
+                certificate,
+                authority,
+            } => {
+                own.certificate = Some(CertificateReport {
+                    authority,
+                    not_after: NOT_AFTER,
+                    addresses: certificate
+                        .split(' ')
+                        .filter_map(|a| a.parse().ok())
+                        .collect(),
+                    wrong: None,
+                });
+            }
+            OvnRequest::Central(config) => self.hold(machine, config)?,
+            OvnRequest::Listen(_) => self.ovn.listens = true,
+            OvnRequest::LeaveCentral => {
+                let address = self.machines[machine].config.address;
+                self.ovn.servers.retain(|s| s.address != address);
+                self.machines[machine].ovn.config = None;
+            }
+            OvnRequest::Kick { server, .. } => {
+                self.ovn.servers.remove(&server);
+                if let Some(gone) = self.at_address(server.address) {
+                    self.machines[gone].ovn.config = None;
+                }
+            }
+            OvnRequest::Chassis(config) => {
+                own.external_ids.extend(config.external_ids());
+                own.chassis = Some(config);
+                self.register(machine);
+            }
+            OvnRequest::RestartController => self.register(machine),
+            OvnRequest::DeleteChassis { name } => {
+                self.ovn.chassis.remove(&name);
+            }
+        }
+        self.register_all();
+        Ok(OvnAnswer::Done)
+    }
+
+    fn hold(&mut self, machine: usize, config: CentralConfig) -> Result<(), HostError> {
+        let own = &self.machines[machine].ovn;
+        if config.tls && own.certificate.is_none() {
+            return Err(guard("there is no certificate for OVN here yet"));
+        }
+        let address: IpAddr = self.machines[machine].config.address;
+        if !self.ovn.servers.iter().any(|s| s.address == address) {
+            match config.join {
+                Some(_) if !self.has_majority(machine) => {
+                    return Err(HostError::Failed {
+                        reason: "the raft has no leader to join".to_owned(),
+                    });
+                }
+                Some(_) => {}
+                None => {
+                    self.ovn.servers.clear();
+                    self.ovn.chassis.clear();
+                    self.ovn.made += 1;
+                }
+            }
+            let id = format!("{:04x}", 0x1000 + machine);
+            self.ovn.servers.insert(RaftMember { id, address });
+            self.ovn.listens = true;
+        }
+        self.machines[machine].ovn.config = Some(config);
+        Ok(())
+    }
+
+    /// ovn-controller makes its machine's row.
+    fn register(&mut self, machine: usize) {
+        let m = &self.machines[machine];
+        let Some(name) = m.ovn.external_ids.get("system-id").cloned() else {
+            return;
+        };
+        let reaches = self
+            .raft_seen_from(machine)
+            .iter()
+            .any(|central| self.has_majority(*central));
+        if m.ovn.chassis.is_none() || !m.powered || !reaches {
+            return;
+        }
+        let end = m.ovn.external_ids.get("ovn-encap-ip");
+        let row = ChassisRow {
+            name: name.clone(),
+            hostname: m.config.name.clone(),
+            encaps: end.map(|ip| format!("geneve {ip}")).into_iter().collect(),
+        };
+        self.ovn.chassis.insert(name, row);
+    }
+
+    fn register_all(&mut self) {
+        for machine in 0..self.machines.len() {
+            if self.machines[machine].ovn.chassis.is_some() {
+                self.register(machine);
+            }
+        }
+    }
+
+    /// Somebody changes what ovn-controller of a machine is told.
+    pub(super) fn tell_ovn_controller(&mut self, machine: usize, key: &str, value: &str) {
+        let ids = &mut self.machines[machine].ovn.external_ids;
+        ids.insert(key.to_owned(), value.to_owned());
+        self.register(machine);
+    }
+
+    /// Somebody deletes a chassis.
+    pub(super) fn delete_chassis(&mut self, name: &str) {
+        self.ovn.chassis.remove(name);
+    }
+
+    /// The machines that hold the databases, by name.
+    pub(super) fn ovn_centrals(&self) -> Vec<String> {
+        self.ovn
+            .servers
+            .iter()
+            .filter_map(|s| self.at_address(s.address))
+            .map(|m| self.machines[m].config.name.clone())
+            .collect()
+    }
+}
