@@ -29,6 +29,7 @@ pub use machine::{Machine, OwnHost};
 pub use server::PeerIdentity;
 pub use trust::TrustBook;
 
+use crate::services::ceph::Ceph;
 use crate::services::host::Host;
 use crate::services::host::local::{LocalHost, OvnChanges, watch_ovn};
 use crate::services::peer::{
@@ -163,9 +164,10 @@ pub async fn start(config: Config) -> Result<Agent, StartError> {
         epochs as Arc<dyn Claim>,
         config.port,
     );
+    let bridge = machine.local.ceph_bridge();
     let own: Arc<dyn Host> = Arc::new(OwnHost(Arc::clone(&machine)));
     Ok(Agent {
-        hosts: PeerHosts::new(client.clone(), own),
+        hosts: PeerHosts::new(client.clone(), own).with_ceph(Ceph::new(bridge)),
         config,
         identity,
         machine,

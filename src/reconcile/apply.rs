@@ -7,11 +7,12 @@
 //! - Guards are read again just before; one that does not hold stops the step and changes nothing.
 //! - Secrets are read here and go nowhere but into the request.
 
-use super::plan::step::{Action, Guard, OvnAction, Step, Values};
+use super::plan::step::{Action, CephChange, Guard, OvnAction, Step, Values};
 use crate::resources::value::ConfigValue;
+use crate::services::ceph::{Ceph, CephError};
 use crate::services::host::{
-    BootstrapLxd, HostError, HostTarget, Hosts, JoinLxd, Leftovers, LxdReport, OvnAnswer,
-    OvnRequest, UndoJoin,
+    BootstrapLxd, CephAnswer, CephRequest, HostError, HostTarget, Hosts, JoinLxd, Leftovers,
+    LxdReport, OvnAnswer, OvnRequest, UndoJoin,
 };
 use crate::services::lxd::requests::{
     NetworkCreate, ObjectPut, PoolCreate, ProfilePut, ProjectCreate,
@@ -44,6 +45,14 @@ pub enum ApplyError {
         sentence: String,
         /// Why.
         cause: HostError,
+    },
+    /// Ceph failed or refused.
+    #[error("could not {sentence}: {cause}")]
+    Ceph {
+        /// The step.
+        sentence: String,
+        /// Why.
+        cause: CephError,
     },
     /// What the step was planned on does not hold any more: plan again.
     #[error("did not {sentence}: {reason}")]
@@ -90,6 +99,7 @@ impl ApplyError {
                 cause: HostError::Failed { .. },
                 ..
             } => "HostFailed",
+            ApplyError::Ceph { .. } => "CephFailed",
             ApplyError::Stale { .. } => "Stale",
             ApplyError::Secret { .. } => "SecretUnreadable",
         }
@@ -103,7 +113,7 @@ impl ApplyError {
                 matches!(cause, LxdError::Changed { .. } | LxdError::Conflict { .. })
             }
             ApplyError::Host { cause, .. } => matches!(cause, HostError::GuardFailed { .. }),
-            ApplyError::Secret { .. } => false,
+            ApplyError::Ceph { .. } | ApplyError::Secret { .. } => false,
         }
     }
 }
@@ -112,6 +122,7 @@ impl ApplyError {
 enum Stop {
     Lxd(LxdError),
     Host(HostError),
+    Ceph(CephError),
     Stale(String),
     Secret(String, String),
 }
@@ -119,6 +130,12 @@ enum Stop {
 impl From<LxdError> for Stop {
     fn from(e: LxdError) -> Stop {
         Stop::Lxd(e)
+    }
+}
+
+impl From<CephError> for Stop {
+    fn from(e: CephError) -> Stop {
+        Stop::Ceph(e)
     }
 }
 
@@ -133,12 +150,13 @@ impl From<HostError> for Stop {
 pub struct Applier {
     lxd: Lxd,
     hosts: Arc<dyn Hosts>,
+    ceph: Ceph,
 }
 
 impl Applier {
-    /// An applier that writes to this LXD and these machines.
-    pub fn new(lxd: Lxd, hosts: Arc<dyn Hosts>) -> Applier {
-        Applier { lxd, hosts }
+    /// An applier that writes to this LXD, these machines and this Ceph.
+    pub fn new(lxd: Lxd, hosts: Arc<dyn Hosts>, ceph: Ceph) -> Applier {
+        Applier { lxd, hosts, ceph }
     }
 
     /// Does one step, once.
@@ -159,6 +177,10 @@ impl Applier {
                 cause,
             },
             Stop::Host(cause) => ApplyError::Host {
+                sentence: sentence(),
+                cause,
+            },
+            Stop::Ceph(cause) => ApplyError::Ceph {
                 sentence: sentence(),
                 cause,
             },
@@ -197,6 +219,11 @@ impl Applier {
                 }
                 Ok(())
             }
+            Guard::NoCephAnywhere {
+                targets,
+                majority,
+                fsid,
+            } => self.no_ceph(targets, *majority, fsid).await,
             Guard::Standalone { target, leftovers } => self.standalone(target, leftovers).await,
             Guard::JoinsInto { pools, networks } => self.joins_into(pools, networks).await,
         }
@@ -233,6 +260,60 @@ impl Applier {
             }
         }
         Ok(())
+    }
+
+    async fn no_ceph(
+        &self,
+        targets: &[HostTarget],
+        majority: usize,
+        fsid: &str,
+    ) -> Result<(), Stop> {
+        let looks = targets.iter().map(|t| {
+            let host = self.hosts.host(t);
+            async move { (t, host.report().await) }
+        });
+        let mut answered = 0;
+        for (target, report) in join_all(looks).await {
+            let Ok(report) = report else { continue };
+            answered += 1;
+            if !report.ceph.fsid.is_empty() && report.ceph.fsid != fsid {
+                let reason = format!("{} belongs to a Ceph cluster", target.name);
+                return Err(Stop::Stale(reason));
+            }
+        }
+        if answered < majority {
+            let reason = format!("only {answered} of {} listed members answer", targets.len());
+            return Err(Stop::Stale(reason));
+        }
+        Ok(())
+    }
+
+    async fn change_ceph(&self, change: &CephChange) -> Result<(), CephError> {
+        let ceph = &self.ceph;
+        match change {
+            CephChange::SetConfig {
+                section,
+                name,
+                value,
+            } => ceph.set_config(section, name, value).await,
+            CephChange::CreateRule {
+                name,
+                failure_domain,
+            } => ceph.create_rule(name, failure_domain).await,
+            CephChange::MoveHost { host, rack } => ceph.move_host(host, rack).await,
+            CephChange::SetPool { pool, name, value } => ceph.set_pool(pool, name, value).await,
+            CephChange::CreatePool {
+                pool,
+                pg_num,
+                rule,
+                application,
+            } => ceph.create_pool(pool, *pg_num, rule, application).await,
+            CephChange::CreateFilesystem {
+                name,
+                metadata,
+                data,
+            } => ceph.create_filesystem(name, metadata, data).await,
+        }
     }
 
     async fn standalone(&self, target: &HostTarget, leftovers: &Leftovers) -> Result<(), Stop> {
@@ -357,6 +438,21 @@ impl Applier {
                 Ok(self.hosts.host(target).undo_join(UndoJoin { name }).await?)
             }
             Action::Ovn(action) => self.ovn(action).await,
+            Action::CephHost { target, request } => {
+                let answer = self.hosts.host(target).ceph(request.clone()).await?;
+                drop(answer);
+                Ok(())
+            }
+            Action::CephAccess { from, target } => {
+                let answer = self.hosts.host(from).ceph(CephRequest::Access).await?;
+                let CephAnswer::Access(access) = answer else {
+                    return Err(Stop::Stale(format!("{} has no access to Ceph", from.name)));
+                };
+                let request = CephRequest::Configure { access };
+                self.hosts.host(target).ceph(request).await?;
+                Ok(())
+            }
+            Action::Ceph { change } => Ok(self.change_ceph(change).await?),
             Action::DropHalfJoined { name } => Ok(self.lxd.delete_member(name, true).await?),
             Action::PatchServer { target, config } => {
                 let config = resolve(config).await?;

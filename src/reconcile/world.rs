@@ -2,6 +2,7 @@
 //! never absent.
 
 use crate::resources::{Kind, ObjectRef};
+use crate::services::ceph::CephCluster;
 use crate::services::host::{Beat, HostError, HostReport};
 use crate::services::lxd::types::{Group, Member, Network, Pool, Profile, Project, Versioned};
 use jiff::Timestamp;
@@ -146,6 +147,13 @@ impl LxdWorld {
     }
 }
 
+/// What Ceph has; read only where a `Cluster` wants it run from packages.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CephWorld {
+    /// The cluster.
+    pub cluster: Seen<CephCluster>,
+}
+
 /// What is known of one machine.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HostView {
@@ -171,6 +179,8 @@ pub struct Secrets {
 pub struct World {
     /// LXD.
     pub lxd: LxdWorld,
+    /// Ceph.
+    pub ceph: CephWorld,
     /// Machines by member name.
     pub hosts: BTreeMap<String, HostView>,
     /// Files and credentials that resources refer to.

@@ -12,6 +12,7 @@
 //! The room's files: `keeper` writes the memory, `watching` reads the world, `runner` works off
 //! the queue, `round` is one attempt at one object, `requests` is what people ask for.
 
+mod ceph;
 mod keeper;
 mod requests;
 mod round;
@@ -35,6 +36,7 @@ use super::status::ObjectStatus;
 use super::store::{Read, Store};
 use super::world::World;
 use crate::resources::ObjectRef;
+use crate::services::ceph::{Ceph, Look};
 use crate::services::host::Hosts;
 use crate::services::lxd::Lxd;
 use crate::services::lxd::types::Lifecycle;
@@ -88,6 +90,8 @@ struct Inner {
     clock: Clock,
     lxd: Lxd,
     hosts: Arc<dyn Hosts>,
+    ceph: Ceph,
+    ceph_look: tokio::sync::Mutex<Look>,
     store: Store,
     observer: Observer,
     applier: Applier,
@@ -192,10 +196,13 @@ impl Controller {
             stored: config.memory.map(Arc::new),
             ..State::default()
         };
+        let ceph = config.hosts.ceph();
         let inner = Arc::new(Inner {
             store: Store::new(config.lxd.clone()),
             observer: Observer::new(config.lxd.clone(), config.clock),
-            applier: Applier::new(config.lxd.clone(), config.hosts.clone()),
+            applier: Applier::new(config.lxd.clone(), config.hosts.clone(), ceph.clone()),
+            ceph,
+            ceph_look: tokio::sync::Mutex::default(),
             member: config.member,
             clock: config.clock,
             lxd: config.lxd,
@@ -220,6 +227,7 @@ impl Controller {
         tasks.spawn(watching::services(inner.clone(), look_requests));
         tasks.spawn(watching::events(inner.clone()));
         tasks.spawn(watching::machines(inner.clone()));
+        tasks.spawn(ceph::watch(inner.clone()));
         Controller {
             inner,
             tasks: tokio::sync::Mutex::new(tasks),

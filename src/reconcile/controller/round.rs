@@ -573,13 +573,24 @@ async fn finish(
         if let StepAction::Bootstrap { target }
         | StepAction::Join { target, .. }
         | StepAction::UndoJoin { target }
-        | StepAction::WipeDisk { target, .. } = &step.action
+        | StepAction::WipeDisk { target, .. }
+        | StepAction::CephHost { target, .. }
+        | StepAction::CephAccess { target, .. } = &step.action
         {
             inner.look_at_machine(target).await;
         }
         if let StepAction::Ovn(action) = &step.action {
             inner.look_at_machine(action.target()).await;
         }
+    }
+    let of_ceph = admitted.run.iter().any(|s| {
+        matches!(
+            s.action,
+            StepAction::CephHost { .. } | StepAction::CephAccess { .. } | StepAction::Ceph { .. }
+        )
+    });
+    if of_ceph {
+        inner.look_at_ceph(true).await;
     }
     let formed = admitted
         .run

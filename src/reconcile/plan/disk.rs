@@ -6,6 +6,7 @@
 //! - A disk that is not blank is only taken with `wipe: true` and an approval that names its
 //!   serial; the root disk never.
 
+use super::ceph_disk;
 use super::cluster::target;
 use super::diff::Verb;
 use super::member::silence;
@@ -20,14 +21,10 @@ use crate::resources::{Kind, ObjectRef};
 use crate::services::host::{DiskReport, WipeDisk};
 
 pub(super) fn plan(object: &ObjectRef, spec: &DiskSpec, view: &View<'_>) -> Plan {
-    let mut plan = Plan::nothing(object);
     if spec.usage == DiskUse::Ceph {
-        plan.refuse(
-            reasons::UNSUPPORTED,
-            "disks for Ceph are not managed by this version; use: pool works",
-        );
-        return plan;
+        return ceph_disk::plan(object, spec, view);
     }
+    let mut plan = Plan::nothing(object);
     if spec.state == Presence::Absent {
         plan.refuse(
             reasons::UNSUPPORTED,
@@ -87,14 +84,14 @@ fn on_one(object: &ObjectRef, spec: &DiskSpec, member: &str, view: &View<'_>, pl
     }
 }
 
-fn is_choice(disk: &DiskReport, choice: &DiskChoice) -> bool {
+pub(super) fn is_choice(disk: &DiskReport, choice: &DiskChoice) -> bool {
     disk.serial == choice.serial
         && disk.size == choice.size
         && (disk.path == choice.path || disk.links.contains(&choice.path))
 }
 
 /// The disk a resource means on one member.
-fn select<'a>(
+pub(super) fn select<'a>(
     object: &ObjectRef,
     spec: &DiskSpec,
     member: &str,
@@ -105,9 +102,9 @@ fn select<'a>(
         view.memory
             .disks
             .iter()
-            .filter(|(other, _)| *other != object)
-            .filter_map(|(_, choices)| choices.get(member))
-            .any(|choice| is_choice(disk, choice))
+            .filter(|(other, _)| *other != object || spec.usage == DiskUse::Ceph)
+            .flat_map(|(other, _)| ceph_disk::choices(other, member, view))
+            .any(|(_, choice)| is_choice(disk, choice))
     };
     if let Some(path) = &spec.path {
         let found = disks.iter().find(|d| {
@@ -177,10 +174,12 @@ pub fn field_of(disk: &DiskReport, field: &str) -> Option<String> {
     })
 }
 
-/// Whether the disk is what the pool was made from already: then it is adopted as it is.
+/// Whether the disk is what the pool was made from already, or an OSD of the cluster: then it is
+/// adopted as it is.
 fn in_pool(spec: &DiskSpec, member: &str, disk: &DiskReport, view: &View<'_>) -> bool {
     let DiskUse::Pool(pool) = &spec.usage else {
-        return false;
+        return super::ceph::report(member, view)
+            .is_some_and(|has| ceph_disk::osd_on(disk, has).is_some());
     };
     let part = view
         .world
@@ -198,7 +197,7 @@ fn in_pool(spec: &DiskSpec, member: &str, disk: &DiskReport, view: &View<'_>) ->
     })
 }
 
-fn take(
+pub(super) fn take(
     object: &ObjectRef,
     spec: &DiskSpec,
     member: &str,
@@ -211,6 +210,10 @@ fn take(
             member.to_owned(),
             disk.path.clone(),
         ))]
+    };
+    let key = match spec.usage {
+        DiskUse::Ceph => ceph_disk::key(member, disk),
+        DiskUse::Pool(_) => member.to_owned(),
     };
     let choice = |handed_over: bool| DiskChoice {
         path: disk.path.clone(),
@@ -228,7 +231,7 @@ fn take(
         plan.steps.push(Step::new(
             object,
             Action::ChooseDisk {
-                member: member.to_owned(),
+                member: key,
                 choice: choice(true),
             },
             claims(),
@@ -291,7 +294,7 @@ fn take(
     plan.steps.push(Step::new(
         object,
         Action::ChooseDisk {
-            member: member.to_owned(),
+            member: key,
             choice: choice(false),
         },
         claims(),

@@ -6,6 +6,10 @@
 //! plans: what is shown is what is done.
 
 mod absent;
+mod ceph;
+mod ceph_disk;
+mod ceph_member;
+mod ceph_pool;
 mod cluster;
 pub mod diff;
 mod disk;
@@ -249,6 +253,11 @@ fn plan_resource(object: &ObjectRef, resource: &Resource, view: &View<'_>) -> Pl
         Spec::Network(spec) => network::plan(object, spec, &ignore, view),
         Spec::Profile(spec) => profile::plan(object, spec, &ignore, view),
     }
+}
+
+/// Whether this program runs a Ceph cluster.
+pub(in crate::reconcile) fn ceph_wanted(desired: &Desired) -> bool {
+    ceph::packaged(desired).is_some()
 }
 
 /// Whether the members' own parts of an object must be read for its plan.

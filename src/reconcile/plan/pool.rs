@@ -1,5 +1,6 @@
 //! `StoragePool`: the two-phase creation on all members, and what is held afterwards.
 
+use super::ceph_pool;
 use super::diff::{Diff, Ignore, Verb};
 use super::member::joiners;
 use super::step::{Action, Claim, ClaimOn, Step, Values};
@@ -29,6 +30,8 @@ pub(super) fn plan(
         }
     };
     let seen = pools.get(&object.name);
+    let whole = spec;
+    let spec = &ceph_pool::effective(whole, view);
     if spec.state == Presence::Absent {
         if let Some(seen) = seen {
             remove(object, &seen.whole.value, view, &mut plan);
@@ -38,10 +41,28 @@ pub(super) fn plan(
     match seen {
         Some(seen) if seen.whole.value.status == "Created" => {
             update(object, spec, seen, ignore, view, &mut plan);
+            ceph_pool::hold(object, whole, &seen.whole.value, view, &mut plan);
         }
-        other => create(object, spec, other, ignore, view, &mut plan),
+        other => {
+            create(object, spec, other, ignore, view, &mut plan);
+            before_create(object, whole, view, &mut plan);
+        }
     }
     plan
+}
+
+/// What Ceph must have before LXD makes a pool on it.
+fn before_create(object: &ObjectRef, spec: &StoragePoolSpec, view: &View<'_>, plan: &mut Plan) {
+    if plan.steps.is_empty() {
+        return;
+    }
+    let steps = std::mem::take(&mut plan.steps);
+    ceph_pool::before(object, spec, view, plan);
+    if plan.waiting_on.is_empty() && plan.refused.is_empty() {
+        plan.steps.extend(steps);
+    } else {
+        plan.steps.clear();
+    }
 }
 
 fn remove(object: &ObjectRef, seen: &Pool, view: &View<'_>, plan: &mut Plan) {
@@ -410,6 +431,9 @@ pub(super) fn member_keys(
     view: &View<'_>,
 ) -> Result<Values, Waiting> {
     let mut keys = Values::new();
+    if let Some(source) = ceph_pool::source(&pool.name, spec, view) {
+        keys.insert("source".to_owned(), ConfigValue::Plain(source));
+    }
     if let Some(own) = spec.members.get(member) {
         keys.extend(own.config.clone());
         if let Some(source) = &own.source {

@@ -64,5 +64,25 @@ pub const REPORT_ONLY: &str = "DiffersReportOnly";
 pub const SUSPENDED: &str = "Suspended";
 /// Its newest version is broken; the last good one is in force.
 pub const BROKEN: &str = "BrokenDocument";
+/// The Ceph cluster that was formed is nowhere to be found.
+pub const CEPH_GONE: &str = "CephGone";
+/// A pool of Ceph below a storage pool is gone.
+pub const CEPH_POOL_GONE: &str = "CephPoolGone";
+/// A monitor is out of the quorum.
+pub const MONITOR_DOWN: &str = "MonitorDown";
+/// Placement groups are not clean.
+pub const PGS_NOT_CLEAN: &str = "PlacementGroupsNotClean";
+/// Ceph is full, or nearly.
+pub const CEPH_FULL: &str = "CephFull";
+/// The machines' clocks differ.
+pub const CLOCK_SKEW: &str = "ClockSkew";
+/// Ceph tells of something else.
+pub const CEPH_HEALTH: &str = "CephHealth";
+/// An OSD is down.
+pub const OSD_DOWN: &str = "OsdDown";
+/// An OSD was set out.
+pub const OSD_OUT: &str = "OsdOut";
+/// A disk holds an OSD that the cluster does not know.
+pub const OSD_UNKNOWN: &str = "OsdUnknown";
 /// A field is changed back too often.
 pub const FLAPPING: &str = "FieldFlapping";

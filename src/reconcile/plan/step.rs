@@ -3,7 +3,7 @@
 use crate::reconcile::memory::DiskChoice;
 use crate::resources::ObjectRef;
 use crate::resources::value::ConfigValue;
-use crate::services::host::{HostTarget, Leftovers, OvnRequest, WipeDisk};
+use crate::services::host::{CephRequest, HostTarget, Leftovers, OvnRequest, WipeDisk};
 use crate::services::lxd::types::{Member, MemberConfigKey, Network, Pool, Profile, Project};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -143,6 +143,10 @@ pub enum ClaimOn {
     ServerConfig,
     /// OVN on one member's machine.
     Ovn(String),
+    /// Who is a monitor of Ceph.
+    Monitors,
+    /// Ceph's own configuration, rules and pools.
+    Ceph,
     /// One object.
     Object(ObjectRef),
 }
@@ -156,6 +160,16 @@ pub enum Guard {
         targets: Vec<HostTarget>,
         /// How many must answer.
         majority: usize,
+    },
+    /// No machine that answers has a Ceph cluster but perhaps the beginnings of this one, and at
+    /// least `majority` of `targets` answer.
+    NoCephAnywhere {
+        /// All listed members.
+        targets: Vec<HostTarget>,
+        /// How many must answer.
+        majority: usize,
+        /// The cluster that is being formed.
+        fsid: String,
     },
     /// The machine's service is standalone and holds nothing more than this.
     Standalone {
@@ -400,7 +414,7 @@ pub enum Action {
     },
     /// Choose a disk, in the memory.
     ChooseDisk {
-        /// The member.
+        /// The member; with the disk's path (`MEMBER:PATH`) where it gives more than one.
         member: String,
         /// The disk.
         choice: DiskChoice,
@@ -411,6 +425,25 @@ pub enum Action {
         target: HostTarget,
         /// The disk.
         disk: WipeDisk,
+    },
+    /// Ask a machine for something of Ceph.
+    CephHost {
+        /// The machine.
+        target: HostTarget,
+        /// What.
+        request: CephRequest,
+    },
+    /// Give a machine what it needs to reach Ceph.
+    CephAccess {
+        /// The machine that has it.
+        from: HostTarget,
+        /// The machine that gets it.
+        target: HostTarget,
+    },
+    /// Change something in the Ceph cluster.
+    Ceph {
+        /// What.
+        change: CephChange,
     },
     /// Forget an object: drop its entry from the inventory and leave the object.
     Release,
@@ -466,4 +499,60 @@ impl OvnAction {
             }
         )
     }
+}
+/// A change in a Ceph cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CephChange {
+    /// Set a key of its configuration.
+    SetConfig {
+        /// Whom it is for: `global`, `mon`…
+        section: String,
+        /// The key.
+        name: String,
+        /// The value.
+        value: String,
+    },
+    /// Make a CRUSH rule.
+    CreateRule {
+        /// Its name.
+        name: String,
+        /// What two copies never share.
+        failure_domain: String,
+    },
+    /// Put a host of the CRUSH map into a rack.
+    MoveHost {
+        /// The host.
+        host: String,
+        /// The rack.
+        rack: String,
+    },
+    /// Set something of a pool.
+    SetPool {
+        /// The pool.
+        pool: String,
+        /// What.
+        name: String,
+        /// The value.
+        value: String,
+    },
+    /// Make a pool.
+    CreatePool {
+        /// The pool.
+        pool: String,
+        /// Its placement groups.
+        pg_num: u32,
+        /// Its CRUSH rule.
+        rule: String,
+        /// What it is for: `cephfs`, `rbd`.
+        application: String,
+    },
+    /// Make a file system.
+    CreateFilesystem {
+        /// Its name.
+        name: String,
+        /// The pool of its metadata.
+        metadata: String,
+        /// The pool of its data.
+        data: String,
+    },
 }

@@ -2,6 +2,7 @@
 
 use super::command::{Command, Transport};
 use super::error::CephError;
+use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +11,19 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Ceph {
     transport: Arc<dyn Transport>,
+}
+
+/// Where there is no cluster.
+#[derive(Debug)]
+struct Nowhere;
+
+#[async_trait]
+impl Transport for Nowhere {
+    async fn send(&self, _: &Command) -> Result<String, CephError> {
+        Err(CephError::NotSetUp {
+            missing: "a way to Ceph".to_owned(),
+        })
+    }
 }
 
 impl fmt::Debug for Ceph {
@@ -22,6 +36,11 @@ impl Ceph {
     /// The cluster at the end of a transport.
     pub fn new(transport: Arc<dyn Transport>) -> Ceph {
         Ceph { transport }
+    }
+
+    /// No cluster at all.
+    pub fn nowhere() -> Ceph {
+        Ceph::new(Arc::new(Nowhere))
     }
 
     /// Runs a command.

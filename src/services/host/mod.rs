@@ -10,6 +10,7 @@ pub use ceph_types::*;
 pub use ovn_types::*;
 pub use types::*;
 
+use crate::services::ceph::Ceph;
 use async_trait::async_trait;
 use std::fmt;
 use std::sync::Arc;
@@ -55,4 +56,9 @@ pub trait Host: Send + Sync + fmt::Debug {
 pub trait Hosts: Send + Sync + fmt::Debug {
     /// The machine `target` names; whether it can be reached shows when it is asked.
     fn host(&self, target: &HostTarget) -> Arc<dyn Host>;
+
+    /// The Ceph cluster as it is reached from this machine; nowhere unless said otherwise.
+    fn ceph(&self) -> Ceph {
+        Ceph::nowhere()
+    }
 }

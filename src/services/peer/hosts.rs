@@ -1,6 +1,7 @@
 //! The machines of the cluster: this one directly, the others through their agents.
 
 use super::client::{Answer, PeerClient};
+use crate::services::ceph::Ceph;
 use crate::services::host::{
     Beat, BootstrapLxd, CephAnswer, CephRequest, Host, HostError, HostReport, HostTarget, Hosts,
     JoinLxd, OvnAnswer, OvnRequest, TrustStore, UndoJoin, WipeDisk,
@@ -33,16 +34,31 @@ pub const TRUST_DEADLINE: Duration = Duration::from_secs(10);
 pub struct PeerHosts {
     client: PeerClient,
     own: Arc<dyn Host>,
+    ceph: Ceph,
 }
 
 impl PeerHosts {
     /// `own` is the machine this agent runs on.
     pub fn new(client: PeerClient, own: Arc<dyn Host>) -> PeerHosts {
-        PeerHosts { client, own }
+        PeerHosts {
+            client,
+            own,
+            ceph: Ceph::nowhere(),
+        }
+    }
+
+    /// Reaches Ceph this way.
+    #[must_use]
+    pub fn with_ceph(self, ceph: Ceph) -> PeerHosts {
+        PeerHosts { ceph, ..self }
     }
 }
 
 impl Hosts for PeerHosts {
+    fn ceph(&self) -> Ceph {
+        self.ceph.clone()
+    }
+
     fn host(&self, target: &HostTarget) -> Arc<dyn Host> {
         if target.name == self.client.own_name() {
             return Arc::clone(&self.own);

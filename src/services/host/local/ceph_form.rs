@@ -17,6 +17,9 @@ use std::time::Duration;
 /// How long the first monitor may take until it answers.
 const ANSWERING: Duration = Duration::from_secs(30);
 
+/// The admin's keyring of a cluster whose first monitor does not run yet.
+const PENDING: &str = ".ceph.client.admin.keyring.pending";
+
 /// What a step of this machine answers; `None` when there is nothing to tell.
 pub(super) type Told = Result<Option<CephAnswer>, HostError>;
 
@@ -41,19 +44,28 @@ pub(super) async fn form(
             dir.display()
         )));
     }
-    let mut access = CephAccess {
+    let access = CephAccess {
         fsid: fsid.to_owned(),
         mon_host: addresses(address),
         public_network,
         cluster_network,
         keyring: String::new(),
     };
-    // The key goes to its file before the monitor learns it: cut in two here, the same one is used.
-    let key = match fs::read_to_string(host.admin_keyring()) {
-        Ok(text) if !known.is_empty() => text,
-        _ => admin_keyring(&secret()?),
+    // The key is kept before the monitor learns it: cut in two here, the same one is used. It
+    // gets its name when there is somebody to ask with it.
+    let pending = host.etc.join(PENDING);
+    let kept = |path: &std::path::Path| fs::read_to_string(path).ok();
+    let key = match kept(&host.admin_keyring()).filter(|_| !known.is_empty()) {
+        Some(key) => key,
+        None => {
+            let key = match kept(&pending) {
+                Some(key) => key,
+                None => admin_keyring(&secret()?),
+            };
+            write(&pending, &key, Readable::Root)?;
+            key
+        }
     };
-    access.keyring.clone_from(&key);
     configure(host, &access)?;
     if !dir.exists() {
         let mut keyring = format!("[mon.]\n\tkey = {}\n\tcaps mon = \"allow *\"\n", secret()?);
@@ -66,6 +78,10 @@ pub(super) async fn form(
         make_monitor(host, fsid, name, &keyring, &monitors).await?;
     }
     start_unit(&unit(CephDaemonKind::Mon, name)).await?;
+    if pending.exists() {
+        fs::rename(&pending, host.admin_keyring())
+            .map_err(|e| failed(format!("cannot keep the admin's key: {e}")))?;
+    }
     answers(host).await?;
     host.ceph
         .set_config("mon", "auth_allow_insecure_global_id_reclaim", "false")
@@ -118,6 +134,7 @@ pub(super) async fn make_monitor(
         }
         words.push(&map);
         run("monmaptool", &words, None, STARTING).await?;
+        own(map.as_ref()).map_err(cannot)?;
         let words = [
             "--mkfs",
             "--id",

@@ -98,6 +98,8 @@ pub struct LocalHost {
     state_dir: PathBuf,
     /// Held by what changes OVN: one change at a time, beside other changes of the machine.
     changing_ovn: tokio::sync::Mutex<()>,
+    /// Held by what changes Ceph here.
+    changing_ceph: tokio::sync::Mutex<()>,
     /// Disks that are being read; one that hangs is not asked again until it answers.
     probing: Arc<Mutex<HashSet<DeviceNumber>>>,
     /// The way to the Ceph cluster this machine belongs to.
@@ -159,6 +161,7 @@ impl LocalHost {
             join_mark: JoinMark::default(),
             state_dir: "/var/lib/microcloud".into(),
             changing_ovn: tokio::sync::Mutex::default(),
+            changing_ceph: tokio::sync::Mutex::default(),
             probing: Arc::default(),
             bridge: Arc::default(),
         }
@@ -344,7 +347,12 @@ impl LocalHost {
     /// # Errors
     /// What was expected does not hold any more, or it failed.
     pub async fn ceph(&self, request: CephRequest) -> Result<CephAnswer, HostError> {
-        let _one = self.one_change()?;
+        let _one = self
+            .changing_ceph
+            .try_lock()
+            .map_err(|_| HostError::GuardFailed {
+                reason: format!("another change of Ceph on `{}` is still running", self.name),
+            })?;
         self.ceph_host().ask(request).await
     }
 

@@ -1,0 +1,174 @@
+//! Ceph on one member: access to the cluster, and the daemons that run there.
+
+use super::ceph::{ceph_address, not_installed, packaged, placement, report};
+use super::cluster::target;
+use super::diff::Verb;
+use super::step::{Action, Claim, ClaimOn, Step};
+use super::{Change, Plan, Topic, View, cluster_stands, reasons};
+use crate::resources::ObjectRef;
+use crate::resources::kinds::{MemberSpec, MemberState};
+use crate::services::host::{CephAccess, CephDaemonKind, CephRequest};
+
+/// Adds what a member that has joined needs of Ceph.
+pub(super) fn extend(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan) {
+    let Some(ceph) = packaged(view.desired) else {
+        return;
+    };
+    if spec.state == MemberState::Absent || !cluster_stands(plan, view) {
+        return;
+    }
+    let name = object.name.as_str();
+    // A machine that is silent is told of already.
+    let Some(has) = report(name, view) else {
+        return;
+    };
+    if !has.missing.is_empty() {
+        plan.wait(
+            Topic::Host(name.to_owned()),
+            reasons::SERVICE,
+            not_installed(name, &has.missing),
+        );
+        return;
+    }
+    let machine = target(name, spec);
+    let claims = || vec![Claim::exclusive(ClaimOn::Member(name.to_owned()))];
+    let ask = |request: CephRequest, sentence: String| {
+        let action = Action::CephHost {
+            target: machine.clone(),
+            request,
+        };
+        Step::new(object, action, claims(), sentence)
+    };
+    let mut steps = Vec::new();
+    // What was set up here and does not run is started, also while the cluster cannot be read:
+    // it may be the monitor that is missing.
+    for daemon in &has.daemons {
+        if !daemon.unit.is_empty() && daemon.unit != "active" {
+            plan.changes.push(Change::new(
+                format!("ceph.{}", daemon.kind.word()),
+                Some(&daemon.unit),
+                Some("active"),
+            ));
+            steps.push(ask(
+                CephRequest::StartDaemon {
+                    kind: daemon.kind,
+                    name: daemon.name.clone(),
+                },
+                format!("start the {} of {name}", daemon.kind),
+            ));
+        }
+    }
+    let others = |wanted: &str| {
+        view.desired
+            .members()
+            .filter(|(other, _)| *other != name)
+            .find(|(other, _)| {
+                report(other, view).is_some_and(|r| {
+                    let stands = !wanted.is_empty() || r.daemon(CephDaemonKind::Mon).is_some();
+                    r.admin
+                        && stands
+                        && !r.fsid.is_empty()
+                        && (wanted.is_empty() || r.fsid == wanted)
+                })
+            })
+    };
+    let cluster = view.world.ceph.cluster.known();
+    let fsid = cluster.map(|c| c.fsid.as_str()).unwrap_or_default();
+    if !has.fsid.is_empty() && !fsid.is_empty() && has.fsid != fsid {
+        plan.refuse(
+            reasons::OTHER_CLUSTER,
+            format!(
+                "{name} is set up for another Ceph cluster, {}: if nothing of it is needed, move \
+                 /etc/ceph and /var/lib/ceph there away",
+                has.fsid
+            ),
+        );
+        return;
+    }
+    if has.fsid.is_empty() || !has.admin {
+        let Some((from, source)) = others(fsid) else {
+            // Nobody has one yet: the Cluster says why.
+            finish(plan, steps);
+            return;
+        };
+        plan.changes
+            .push(Change::new("ceph.access", None, Some("yes")));
+        steps.push(Step::new(
+            object,
+            Action::CephAccess {
+                from: target(from, source),
+                target: machine.clone(),
+            },
+            claims(),
+            format!("give {name} access to Ceph"),
+        ));
+        finish(plan, steps);
+        return;
+    }
+    let Some(cluster) = cluster else {
+        finish(plan, steps);
+        return;
+    };
+    let (monitors, others) = placement(view);
+    let complete = monitors.iter().all(|m| cluster.monitors.contains_key(*m));
+    let mon_host = cluster.mon_host();
+    if complete && has.mon_host != mon_host {
+        plan.changes.push(Change::new(
+            "ceph.mon_host",
+            Some(&has.mon_host),
+            Some(&mon_host),
+        ));
+        let access = CephAccess {
+            fsid: cluster.fsid.clone(),
+            mon_host,
+            public_network: ceph.public_network,
+            cluster_network: ceph.cluster_network,
+            keyring: String::new(),
+        };
+        steps.push(ask(
+            CephRequest::Configure { access },
+            format!("tell {name} where Ceph's monitors are"),
+        ));
+    }
+    let address = ceph_address(&machine, ceph, view);
+    let mut add = |kind: CephDaemonKind, claim: Option<Claim>, plan: &mut Plan| {
+        plan.changes.push(Change::new(
+            format!("ceph.{}", kind.word()),
+            None,
+            Some("active"),
+        ));
+        let mut step = ask(
+            CephRequest::AddDaemon {
+                kind,
+                name: name.to_owned(),
+                address,
+            },
+            format!("add a {kind} on {name}"),
+        );
+        step.claims.extend(claim);
+        steps.push(step);
+    };
+    if others.contains(&name) {
+        for kind in [CephDaemonKind::Mgr, CephDaemonKind::Mds] {
+            if has.daemon(kind).is_none() {
+                add(kind, None, plan);
+            }
+        }
+    }
+    if monitors.contains(&name) && !cluster.monitors.contains_key(name) {
+        // One after the other: each changes what a majority is.
+        add(
+            CephDaemonKind::Mon,
+            Some(Claim::exclusive(ClaimOn::Monitors)),
+            plan,
+        );
+    }
+    finish(plan, steps);
+}
+
+fn finish(plan: &mut Plan, steps: Vec<Step>) {
+    if !steps.is_empty() && plan.verb == Verb::Unchanged {
+        plan.verb = Verb::Update;
+    }
+    plan.steps.extend(steps);
+}
