@@ -141,7 +141,7 @@ fn cost(cloud: &SimCloud, controller: &Controller, since: Clocks) -> Cost {
         requests: total.requests - agents.requests,
         writes: total.writes - agents.writes,
         agents: agents.requests,
-        plans: controller.status().counters.plans,
+        plans: controller.counters().plans,
         real: since.0.elapsed(),
         simulated: since.1.elapsed(),
     }
@@ -194,8 +194,14 @@ async fn run(
     settled(&controller).await?;
     let form = cost(&cloud, &controller, clocks);
 
-    // What is recorded goes out, and the looks after the last member came are made.
+    // What is recorded goes out, and the full look that is due every five minutes is made: there is
+    // none in what is measured then.
     tokio::time::sleep(Duration::from_secs(60)).await;
+    let looks = controller.counters().looks;
+    while controller.counters().looks == looks {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
     let before = cost(&cloud, &controller, clocks);
     tokio::time::sleep(Duration::from_secs(60)).await;
     let rest = cost(&cloud, &controller, clocks).since(before);

@@ -195,6 +195,7 @@ async fn simulate(args: &Args, resources: &[Resource]) -> Result<Report, String>
     };
     if waited == Waited::Converged {
         quiet_down().await;
+        session.looked().await;
         report.idle = idle(&session).await;
         report.change = change_one(&mut session, resources).await?;
         if args.drift > 0 {

@@ -18,6 +18,9 @@ use tokio::time::{Instant, sleep};
 /// How long a take-over waits before it is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// How long a full look may be away: more than the interval that is usual.
+const LOOK: Duration = Duration::from_secs(310);
+
 /// Nothing changing for so long means that nothing will.
 const STUCK: Duration = Duration::from_secs(900);
 
@@ -117,6 +120,17 @@ impl Session {
         self.seen = 0;
     }
 
+    /// Waits until the full look is over that is due after the interval: what is measured then has
+    /// none in it.
+    pub async fn looked(&self) {
+        let looks = self.controller.counters().looks;
+        let end = Instant::now() + LOOK;
+        while self.controller.counters().looks == looks && Instant::now() < end {
+            sleep(Duration::from_secs(1)).await;
+        }
+        sleep(Duration::from_secs(5)).await;
+    }
+
     /// Tells what happened since the last time.
     pub fn told(&mut self) {
         for event in self.controller.events(self.seen) {
@@ -132,7 +146,7 @@ impl Session {
 
     /// What this controller and those before it counted.
     pub fn counters(&self) -> Counters {
-        let now = self.controller.status().counters;
+        let now = self.controller.counters();
         Counters {
             plans: self.before.plans + now.plans,
             steps: self.before.steps + now.steps,

@@ -218,6 +218,11 @@ impl Controller {
         }
     }
 
+    /// What this controller counted of its own work.
+    pub fn counters(&self) -> Counters {
+        self.inner.state().counters
+    }
+
     /// Whether everything is as wanted, the queue included.
     pub fn all_ready(&self) -> bool {
         let state = self.inner.state();
