@@ -8,7 +8,7 @@ use microcloud::resources::draft::Draft;
 use microcloud::resources::{Kind, ObjectRef, SourceName};
 use microcloud::services::lxd::JoinRequest;
 use microcloud::services::lxd::requests::{NetworkCreate, ProfilePut};
-use microcloud::simulate::{CrashKind, SimCloud, SimConfig};
+use microcloud::simulate::{CrashKind, PathClass, SimCloud, SimConfig};
 use sim::{any_files, controller, doc, files, mortal, portrait, settled, shown, story, usual};
 use std::time::Duration;
 
@@ -65,6 +65,62 @@ async fn a_converged_cluster_sees_no_write() {
     assert!(
         after.total().requests > before.total().requests,
         "it was looked at"
+    );
+}
+
+/// Requests, writes and plans for one changed profile beside so many others.
+async fn one_change_beside(members: usize, others: usize) -> [u64; 3] {
+    let config = SimConfig::of(members);
+    let first = config.machines[0].name.clone();
+    let mut text = doc("Cluster", "demo", &format!("{{initiator: {first}}}"));
+    text += &doc("StoragePool", "local", "{driver: dir}");
+    for machine in &config.machines {
+        let spec = format!("{{address: {}}}", machine.address);
+        text += &doc("Member", &machine.name, &spec);
+    }
+    let profile = |name: &str, cpu: usize| {
+        let root = "{root: {type: disk, path: /, pool: local}}";
+        let spec = format!("{{config: {{limits.cpu: {cpu}}}, devices: {root}}}");
+        doc("Profile", name, &spec)
+    };
+    for n in 0..others {
+        text += &profile(&format!("p{n:04}"), 1);
+    }
+    let with = |cpu| {
+        files(&[
+            ("all.yaml", text.clone()),
+            ("one.yaml", profile("one", cpu)),
+        ])
+    };
+    let cloud = SimCloud::new(config);
+    let controller = controller(&cloud, &first).await;
+    controller.submit(&with(1)).await.expect("kept");
+    settled(&controller).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let spent = || {
+        let (counts, plans) = (cloud.counts(), controller.counters().plans);
+        let (all, agents) = (counts.total(), counts.of_class(PathClass::Agent));
+        [
+            all.requests - agents.requests,
+            all.writes - agents.writes,
+            plans,
+        ]
+    };
+    let before = spent();
+    controller.submit(&with(2)).await.expect("kept");
+    settled(&controller).await;
+    let after = spent();
+    [0, 1, 2].map(|n| after[n] - before[n])
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_change_costs_the_same_beside_few_and_beside_many() {
+    let few = one_change_beside(3, 5).await;
+    let many = one_change_beside(30, 400).await;
+    assert_eq!(few, many, "requests, writes and plans");
+    assert!(
+        few[1] <= 3,
+        "the resource, the profile, the record: {few:?}"
     );
 }
 

@@ -3,7 +3,7 @@
 
 use crate::reconcile::plan::disk_field;
 use crate::resources::disk_filter::{self, Filter};
-use crate::resources::kinds::{DiskSpec, NetworkSpec, StoragePoolSpec};
+use crate::resources::kinds::{DiskSpec, NetworkSpec, StoragePoolSpec, UplinkSpec};
 use crate::resources::value::ConfigValue;
 use crate::resources::{Resource, Spec};
 use crate::services::host::{DiskReport, InterfaceReport};
@@ -31,6 +31,7 @@ pub fn fitting(resources: &[Resource]) -> (Vec<MachineConfig>, Vec<String>) {
             Spec::Disk(disk) => notes.extend(add_disks(&mut machines, name, disk)),
             Spec::StoragePool(pool) => add_sources(&mut machines, pool),
             Spec::Network(network) => add_interfaces(&mut machines, network),
+            Spec::Uplink(uplink) => add_uplink(&mut machines, uplink),
             _ => {}
         }
     }
@@ -174,17 +175,31 @@ fn add_interfaces(machines: &mut BTreeMap<String, MachineConfig>, network: &Netw
                 continue;
             };
             for name in names.split(',').map(str::trim) {
-                if !machine.interfaces.iter().any(|i| i.name == name) {
-                    machine.interfaces.push(InterfaceReport {
-                        name: name.to_owned(),
-                        kind: "physical".into(),
-                        up: true,
-                        mtu: 1500,
-                        ..InterfaceReport::default()
-                    });
-                }
+                add_interface(machine, name);
             }
         }
+    }
+}
+
+/// The interfaces an uplink goes out by: a member's own, or the one of all.
+fn add_uplink(machines: &mut BTreeMap<String, MachineConfig>, uplink: &UplinkSpec) {
+    for (member, machine) in machines {
+        let name = uplink.interfaces.get(member).or(uplink.interface.as_ref());
+        if let Some(name) = name {
+            add_interface(machine, name);
+        }
+    }
+}
+
+fn add_interface(machine: &mut MachineConfig, name: &str) {
+    if !machine.interfaces.iter().any(|i| i.name == name) {
+        machine.interfaces.push(InterfaceReport {
+            name: name.to_owned(),
+            kind: "physical".into(),
+            up: true,
+            mtu: 1500,
+            ..InterfaceReport::default()
+        });
     }
 }
 
@@ -210,6 +225,25 @@ mod tests {
             assert!(disk.signatures.is_empty());
         }
         assert!(matching("size > 1TiB && size < 1GiB", "s1").is_none());
+    }
+
+    #[test]
+    fn an_uplink_finds_its_interface_on_every_machine() {
+        let mut machines = BTreeMap::new();
+        for name in ["a", "b"] {
+            let address = "10.0.0.1".parse().expect("an address");
+            machines.insert(name.to_owned(), MachineConfig::new(name, address));
+        }
+        let uplink = UplinkSpec {
+            interface: Some("lan0".into()),
+            interfaces: [("b".to_owned(), "wan7".to_owned())].into(),
+            ..UplinkSpec::default()
+        };
+        add_uplink(&mut machines, &uplink);
+        let has =
+            |member: &str, name: &str| machines[member].interfaces.iter().any(|i| i.name == name);
+        assert!(has("a", "lan0") && !has("a", "wan7"));
+        assert!(has("b", "wan7") && !has("b", "lan0"));
     }
 
     #[test]
