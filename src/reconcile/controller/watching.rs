@@ -10,8 +10,8 @@ use crate::resources::kinds::MemberState;
 use crate::resources::object::DEFAULT_PROJECT;
 use crate::resources::{Kind, ObjectRef};
 use crate::services::host::{Beat, HostError, HostReport, HostTarget, LxdReport};
-use crate::services::lxd::Event;
 use crate::services::lxd::types::{Lifecycle, Member, Versioned};
+use crate::services::lxd::{Event, decode_name};
 use futures_util::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -128,7 +128,7 @@ fn about(event: &Lifecycle) -> About {
     };
     let segments: Vec<&str> = rest.split('/').filter(|s| !s.is_empty()).collect();
     let named = |kind: Kind, name: &str| {
-        let name = percent_decode(name);
+        let name = decode_name(name);
         if kind.in_project() {
             About::Object(ObjectRef::in_project(kind, event.project.clone(), name))
         } else {
@@ -163,32 +163,6 @@ fn about(event: &Lifecycle) -> About {
         ["cluster", ..] => About::Members,
         _ => About::Nothing,
     }
-}
-
-/// Percent-decoding of a path segment, as far as LXD encodes names.
-fn percent_decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = (bytes[at] == b'%')
-            .then(|| {
-                text.get(at + 1..at + 3)
-                    .and_then(|h| u8::from_str_radix(h, 16).ok())
-            })
-            .flatten();
-        match hex {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 impl Inner {

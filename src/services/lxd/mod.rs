@@ -33,6 +33,7 @@ pub use counters::Counters;
 pub use error::LxdError;
 pub use events::Event;
 pub use http::HttpTransport;
+pub use path::decode_name;
 pub use requests::{
     JoinRequest, JoinToken, NetworkCreate, ObjectPut, PoolCreate, ProfilePut, ProjectCreate,
 };

@@ -1,5 +1,6 @@
 //! Paths of the API: names become segments that cannot change the path's meaning.
 
+use percent_encoding::percent_decode_str;
 use std::fmt::Write as _;
 
 /// `/1.0/` and the segments, each percent-encoded.
@@ -31,6 +32,11 @@ fn encode(segment: &str, into: &mut String) {
             let _ = write!(into, "%{byte:02X}");
         }
     }
+}
+
+/// A name as it is, from a segment of one of the service's own paths.
+pub fn decode_name(segment: &str) -> String {
+    percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
 /// The query that names a project; nothing for `default`, which is what LXD assumes.
