@@ -15,8 +15,8 @@ use microcloud::reconcile::controller::{CONCURRENCY, Config, Controller};
 use microcloud::reconcile::store::Store;
 use microcloud::resources::Kind;
 use microcloud::services::host::{
-    Beat, BootstrapLxd, CephAnswer, CephRequest, Host, HostError, HostReport, HostTarget, Hosts,
-    JoinLxd, OvnAnswer, OvnRequest, TrustStore, UndoJoin, WipeDisk,
+    Beat, BootstrapLxd, CephAnswer, CephRequest, ClearHalfMade, Host, HostError, HostReport,
+    HostTarget, Hosts, JoinLxd, OvnAnswer, OvnRequest, TrustStore, UndoJoin, WipeDisk,
 };
 use microcloud::services::lxd::Lxd;
 use std::path::Path;
@@ -77,6 +77,10 @@ impl Host for NoAgent {
     }
 
     async fn ovn(&self, _: OvnRequest) -> Result<OvnAnswer, HostError> {
+        self.error()
+    }
+
+    async fn clear_half_made(&self, _: ClearHalfMade) -> Result<(), HostError> {
         self.error()
     }
 

@@ -3,7 +3,8 @@
 use super::machine::{Caller, Machine};
 use super::server::PeerIdentity;
 use crate::services::host::{
-    BootstrapLxd, CephRequest, HostError, JoinLxd, OvnRequest, TrustStore, UndoJoin, WipeDisk,
+    BootstrapLxd, CephRequest, ClearHalfMade, HostError, JoinLxd, OvnRequest, TrustStore, UndoJoin,
+    WipeDisk,
 };
 use crate::services::peer::{EPOCH_HEADER, VERSION, VERSION_HEADER};
 use axum::body::Body;
@@ -30,6 +31,7 @@ pub fn routes(machine: Arc<Machine>) -> Router {
         .route("/v1/host/bootstrap-lxd", post(bootstrap_lxd))
         .route("/v1/host/join-lxd", post(join_lxd))
         .route("/v1/host/undo-join", post(undo_join))
+        .route("/v1/host/clear-half-made", post(clear_half_made))
         .route("/v1/host/wipe-disk", post(wipe_disk))
         .route("/v1/host/ceph", post(ceph))
         .route("/v1/host/ovn", post(ovn))
@@ -153,6 +155,15 @@ async fn undo_join(
 ) -> Result<Response<Body>, BadRequest> {
     let request: UndoJoin = body(request)?;
     Ok(answer(machine.undo_join(&caller, request).await))
+}
+
+async fn clear_half_made(
+    State(machine): State<Arc<Machine>>,
+    caller: Caller,
+    request: Taken,
+) -> Result<Response<Body>, BadRequest> {
+    let request: ClearHalfMade = body(request)?;
+    Ok(answer(machine.clear_half_made(&caller, request).await))
 }
 
 async fn wipe_disk(

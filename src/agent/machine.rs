@@ -7,8 +7,8 @@ use super::trust::TrustBook;
 use super::with_causes;
 use crate::services::host::local::{LocalHost, OvnChanges};
 use crate::services::host::{
-    Beat, BootstrapLxd, CephAnswer, CephRequest, Host, HostError, HostReport, JoinLxd, OvnAnswer,
-    OvnRequest, TrustStore, UndoJoin, WipeDisk,
+    Beat, BootstrapLxd, CephAnswer, CephRequest, ClearHalfMade, Host, HostError, HostReport,
+    JoinLxd, OvnAnswer, OvnRequest, TrustStore, UndoJoin, WipeDisk,
 };
 use crate::services::peer::{Claim, Fingerprint, VERSION};
 use async_trait::async_trait;
@@ -117,6 +117,21 @@ impl Machine {
     ) -> Result<(), HostError> {
         self.change(caller, move |machine| async move {
             machine.local.undo_join(request).await
+        })
+        .await
+    }
+
+    /// Clears away what is left of something that was not made to its end.
+    ///
+    /// # Errors
+    /// The caller does not lead, it may still be made, or it failed.
+    pub async fn clear_half_made(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: ClearHalfMade,
+    ) -> Result<(), HostError> {
+        self.change(caller, move |machine| async move {
+            machine.local.clear_half_made(request).await
         })
         .await
     }
@@ -275,6 +290,10 @@ impl Host for OwnHost {
 
     async fn undo_join(&self, request: UndoJoin) -> Result<(), HostError> {
         self.0.undo_join(&self.caller(), request).await
+    }
+
+    async fn clear_half_made(&self, request: ClearHalfMade) -> Result<(), HostError> {
+        self.0.clear_half_made(&self.caller(), request).await
     }
 
     async fn wipe_disk(&self, request: WipeDisk) -> Result<(), HostError> {

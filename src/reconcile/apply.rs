@@ -433,6 +433,11 @@ impl Applier {
                 }
                 Ok(joined?)
             }
+            Action::ClearHalfMade { target, request } => Ok(self
+                .hosts
+                .host(target)
+                .clear_half_made(request.clone())
+                .await?),
             Action::UndoJoin { target } => {
                 let name = target.name.clone();
                 Ok(self.hosts.host(target).undo_join(UndoJoin { name }).await?)

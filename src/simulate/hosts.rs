@@ -10,9 +10,9 @@ use super::lxd::server::server_pid;
 use super::process::{CONNECT_TIMEOUT, Origin, SimProcess, SimTransport};
 use super::world::{Shared, World};
 use crate::services::host::{
-    Beat, BootstrapLxd, CephAnswer, CephReport, CephRequest, Host, HostError, HostReport,
-    HostTarget, Hosts, JoinLxd, Leftovers, LxdReport, LxdState, OvnAnswer, OvnRequest, TrustStore,
-    UndoJoin, WipeDisk,
+    Beat, BootstrapLxd, CephAnswer, CephReport, CephRequest, ClearHalfMade, HalfMade, Host,
+    HostError, HostReport, HostTarget, Hosts, JoinLxd, Leftovers, LxdReport, LxdState, OvnAnswer,
+    OvnRequest, TrustStore, UndoJoin, WipeDisk,
 };
 use crate::services::lxd::requests::JoinRequest;
 use crate::services::lxd::{Lxd, LxdError};
@@ -138,6 +138,26 @@ impl Host for SimHost {
                 let lxd = self.local(machine);
                 undo(&mut self.shared().lock(), machine)?;
                 ready(&lxd).await
+            })
+            .await
+    }
+
+    async fn clear_half_made(&self, request: ClearHalfMade) -> Result<(), HostError> {
+        self.process
+            .live(true, async {
+                let machine = self.reach("clear away a pool", true).await?;
+                let HalfMade::Pool {
+                    pool,
+                    disk: Some(disk),
+                    ..
+                } = request.what
+                else {
+                    return Ok(());
+                };
+                match self.local(machine).pool(&pool, None).await {
+                    Ok(pool) if pool.value.status == "Created" => Ok(()),
+                    _ => wipe(&mut self.shared().lock(), machine, &disk),
+                }
             })
             .await
     }
@@ -406,6 +426,8 @@ fn lxd_report(world: &World, machine: usize) -> LxdReport {
         https_address: key("core.https_address"),
         started: lxd_started(world, machine),
         leftovers: leftovers(db, m.lxd.clustered()),
+        // Half made pools leave nothing here.
+        pool_directories: Vec::new(),
     })
 }
 

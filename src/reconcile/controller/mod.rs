@@ -149,6 +149,8 @@ struct State {
     settled: BTreeMap<ObjectRef, String>,
     /// Objects whose difference was told already and is not repaired yet.
     drifting: BTreeSet<ObjectRef>,
+    /// How often in a row the steps of an object were planned on something that had changed.
+    outrun: BTreeMap<ObjectRef, u32>,
     /// Whether a full look was asked for because a part could not be read.
     look_again: bool,
     counters: Counters,

@@ -27,6 +27,10 @@ pub(super) enum Outcome {
     Failed,
 }
 
+/// How often in a row the world may move on under an object's steps before that is told: once is
+/// nothing to worry about, and what goes on and on is something that planning again does not help.
+const OUTRUN: u32 = 3;
+
 /// How long until an object that is in use is looked at again: what uses it says nothing when it
 /// goes.
 const IN_USE_AGAIN: Duration = Duration::from_secs(5);
@@ -592,6 +596,16 @@ async fn finish(
     if of_ceph {
         inner.look_at_ceph(true).await;
     }
+    // What stopped it from being made may be on any machine.
+    let making = |s: &Step| {
+        matches!(
+            s.action,
+            StepAction::CreatePool { .. } | StepAction::CreateNetwork { .. }
+        )
+    };
+    if result.is_err() && admitted.run.iter().any(making) {
+        inner.look_at_machines().await;
+    }
     let formed = admitted
         .run
         .iter()
@@ -626,6 +640,7 @@ async fn finish(
     }
     match result {
         Ok(()) => {
+            state.outrun.remove(object);
             let sentences: Vec<&str> = admitted.run.iter().map(|s| s.sentence.as_str()).collect();
             let (reason, severity) = match plan.verb {
                 Verb::Create => ("Created", Severity::Normal),
@@ -640,7 +655,7 @@ async fn finish(
             }
             Outcome::Done(Action::requeue(Duration::ZERO))
         }
-        Err(error) if error.is_stale() => {
+        Err(error) if error.is_stale() && outrun(object, state) < OUTRUN => {
             tracing::debug!(%object, %error, "planned on something that changed");
             Outcome::Failed
         }
@@ -654,6 +669,13 @@ async fn finish(
             Outcome::Failed
         }
     }
+}
+
+/// Counts one more time in a row that the world had moved on; gives the number.
+fn outrun(object: &ObjectRef, state: &mut super::State) -> u32 {
+    let times = state.outrun.entry(object.clone()).or_default();
+    *times = times.saturating_add(1);
+    *times
 }
 
 impl Inner {

@@ -13,6 +13,7 @@ mod ceph_pool;
 mod cluster;
 pub mod diff;
 mod disk;
+mod half_made;
 mod member;
 mod network;
 mod ovn;

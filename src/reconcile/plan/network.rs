@@ -1,6 +1,7 @@
 //! `Network`: bridges, fans and OVN networks, and the creation both networks and uplinks share.
 
 use super::diff::{Diff, Ignore};
+use super::half_made;
 use super::member::joiners;
 use super::step::{Action, Claim, ClaimOn, Step, Values};
 use super::{Change, Plan, Topic, View, cluster_stands, ovn, reasons, uplink};
@@ -11,6 +12,7 @@ use crate::resources::kinds::{NetworkSpec, NetworkType};
 use crate::resources::object::DEFAULT_PROJECT;
 use crate::resources::value::{Config, ConfigValue};
 use crate::resources::{Kind, ObjectRef, Spec};
+use crate::services::host::{HalfMade, HostReport};
 use crate::services::lxd::types::Network;
 use std::collections::BTreeMap;
 
@@ -206,6 +208,18 @@ fn create(
                 format!("define network {} on {member}", object.name),
             ));
         }
+    }
+    if wanted.two_phases && seen.is_some() {
+        let left = |report: &HostReport| {
+            let mut interfaces = report.interfaces.iter();
+            interfaces.any(|i| i.name == object.name && i.kind == "bridge")
+        };
+        let what = |_: &str| HalfMade::Bridge {
+            project: object.project.clone(),
+            network: object.name.clone(),
+        };
+        plan.steps
+            .extend(half_made::clearing(object, left, what, view));
     }
     // A type without a first phase cannot be made a second time.
     let anew = errored && !wanted.two_phases;

@@ -2,6 +2,7 @@
 
 use super::ceph_pool;
 use super::diff::{Diff, Ignore, Verb};
+use super::half_made;
 use super::member::joiners;
 use super::step::{Action, Claim, ClaimOn, Step, Values};
 use super::{Change, Plan, Topic, View, Waiting, cluster_stands, reasons};
@@ -12,6 +13,7 @@ use crate::reconcile::world::Spread;
 use crate::resources::kinds::{DiskSpec, DiskUse, StoragePoolSpec};
 use crate::resources::value::{Config, ConfigValue, Presence};
 use crate::resources::{Kind, ObjectRef, Spec};
+use crate::services::host::{HalfMade, HostReport, LxdReport, WipeDisk};
 use crate::services::lxd::types::{MemberConfigKey, Pool};
 use std::collections::BTreeMap;
 
@@ -236,6 +238,9 @@ fn phases(
     if !plan.waiting_on.is_empty() {
         return;
     }
+    if seen.is_some() {
+        steps.extend(clear_what_is_left(object, spec, view));
+    }
     // LXD has the configuration of the first attempt and refuses another one.
     let (description, config) = if errored {
         (String::new(), Values::new())
@@ -254,6 +259,27 @@ fn phases(
         format!("make pool {}", object.name),
     ));
     plan.steps = steps;
+}
+
+/// LXD refuses to begin again where the pool's directory is.
+fn clear_what_is_left(object: &ObjectRef, spec: &StoragePoolSpec, view: &View<'_>) -> Vec<Step> {
+    let left = |report: &HostReport| match &report.lxd {
+        LxdReport::Running(lxd) => lxd.pool_directories.contains(&object.name),
+        _ => false,
+    };
+    let what = |member: &str| HalfMade::Pool {
+        pool: object.name.clone(),
+        driver: spec.driver.clone(),
+        disk: disk_for(&object.name, member, view)
+            .and_then(|(reference, _)| view.memory.disks.get(reference)?.get(member))
+            .filter(|choice| choice.handed_over)
+            .map(|choice| WipeDisk {
+                path: choice.path.clone(),
+                serial: choice.serial.clone(),
+                size: choice.size,
+            }),
+    };
+    half_made::clearing(object, left, what, view)
 }
 
 fn update(

@@ -3,7 +3,9 @@
 use crate::reconcile::memory::DiskChoice;
 use crate::resources::ObjectRef;
 use crate::resources::value::ConfigValue;
-use crate::services::host::{CephRequest, HostTarget, Leftovers, OvnRequest, WipeDisk};
+use crate::services::host::{
+    CephRequest, ClearHalfMade, HostTarget, Leftovers, OvnRequest, WipeDisk,
+};
 use crate::services::lxd::types::{Member, MemberConfigKey, Network, Pool, Profile, Project};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -210,6 +212,13 @@ pub enum Action {
         leftovers: Leftovers,
         /// Whether an earlier join was begun: what it left in the cluster goes first.
         again: bool,
+    },
+    /// Clear away what is left on a machine that stopped while LXD made something there.
+    ClearHalfMade {
+        /// The machine.
+        target: HostTarget,
+        /// What is cleared.
+        request: ClearHalfMade,
     },
     /// Undo a join that was cut in two, on the machine. The cluster is not asked for anything: its
     /// leader may be waiting for that machine.

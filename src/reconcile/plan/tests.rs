@@ -8,7 +8,9 @@ use crate::resources::accepted::Accepted;
 use crate::resources::draft::Draft;
 use crate::resources::value::Deletion;
 use crate::resources::{ObjectRef, SourceName};
-use crate::services::host::{DiskReport, HostError, HostReport, LxdReport, LxdState};
+use crate::services::host::{
+    DiskReport, HostError, HostReport, InterfaceReport, LxdReport, LxdState,
+};
 use crate::services::lxd::types::{Member, Network, Pool, Profile, Project, Versioned};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -412,6 +414,31 @@ fn a_half_made_pool_is_finished() {
     golden(
         "a_half_made_pool_is_finished",
         &[pending, scene.plan("StoragePool/local")],
+    );
+}
+
+#[test]
+fn what_is_left_of_something_half_made_is_cleared_away_if_it_is_ours() {
+    let mut scene = Scene::formed(&["micro01", "micro02"], &[POOL, NETWORK]);
+    scene.has_pool(pool("Errored", &["micro01", "micro02"]));
+    scene.has_network(errored_network("lan", &["micro01", "micro02"]));
+    let report = scene.report("micro02");
+    report.interfaces.push(InterfaceReport {
+        name: "lan".into(),
+        kind: "bridge".into(),
+        ..InterfaceReport::default()
+    });
+    if let LxdReport::Running(lxd) = &mut report.lxd {
+        lxd.pool_directories = vec!["local".into()];
+    }
+    let not_ours = ["StoragePool/local", "Network/lan"].map(|o| scene.plan(o));
+    for object in ["StoragePool/local", "Network/lan"] {
+        scene.remembers(object, Ownership::Intended, &[]);
+    }
+    let ours = ["StoragePool/local", "Network/lan"].map(|o| scene.plan(o));
+    golden(
+        "what_is_left_of_something_half_made_is_cleared_away_if_it_is_ours",
+        &[not_ours, ours].concat(),
     );
 }
 

@@ -38,6 +38,10 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// anew, in no cluster.
     async fn undo_join(&self, request: UndoJoin) -> Result<(), HostError>;
 
+    /// Clears away what is left of something that the LXD of this machine began to make and did
+    /// not.
+    async fn clear_half_made(&self, request: ClearHalfMade) -> Result<(), HostError>;
+
     /// Destroys the signatures on a disk, after checking that it still is the one that was meant.
     async fn wipe_disk(&self, request: WipeDisk) -> Result<(), HostError>;
 

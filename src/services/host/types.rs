@@ -95,6 +95,8 @@ pub struct LxdState {
     pub started: String,
     /// What a standalone service holds that joining would destroy.
     pub leftovers: Leftovers,
+    /// Pools that have a directory on the machine, made or half made.
+    pub pool_directories: Vec<String>,
 }
 
 /// What a standalone service holds.
@@ -260,6 +262,38 @@ impl fmt::Debug for JoinLxd {
             .field("address", &self.address)
             .finish_non_exhaustive()
     }
+}
+
+/// Clear away what is left on a machine that stopped while the service made something there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClearHalfMade {
+    /// The member's name.
+    pub name: String,
+    /// What was not made to its end.
+    pub what: HalfMade,
+}
+
+/// Something that the service began to make on a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum HalfMade {
+    /// A storage pool: its directory and its file system.
+    Pool {
+        /// The pool.
+        pool: String,
+        /// Its driver: a disk with anything but its file system is left alone.
+        driver: String,
+        /// The disk that was blank when it was given to the pool.
+        disk: Option<WipeDisk>,
+    },
+    /// A bridge.
+    Bridge {
+        /// The project of the network.
+        project: String,
+        /// The network, and the interface.
+        network: String,
+    },
 }
 
 /// Destroys the signatures on a disk.

@@ -3,8 +3,8 @@
 use super::client::{Answer, PeerClient};
 use crate::services::ceph::Ceph;
 use crate::services::host::{
-    Beat, BootstrapLxd, CephAnswer, CephRequest, Host, HostError, HostReport, HostTarget, Hosts,
-    JoinLxd, OvnAnswer, OvnRequest, TrustStore, UndoJoin, WipeDisk,
+    Beat, BootstrapLxd, CephAnswer, CephRequest, ClearHalfMade, Host, HostError, HostReport,
+    HostTarget, Hosts, JoinLxd, OvnAnswer, OvnRequest, TrustStore, UndoJoin, WipeDisk,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -157,6 +157,11 @@ impl Host for PeerHost {
 
     async fn undo_join(&self, request: UndoJoin) -> Result<(), HostError> {
         self.post("/v1/host/undo-join", &request, FORM_DEADLINE)
+            .await
+    }
+
+    async fn clear_half_made(&self, request: ClearHalfMade) -> Result<(), HostError> {
+        self.post("/v1/host/clear-half-made", &request, WIPE_DEADLINE)
             .await
     }
 

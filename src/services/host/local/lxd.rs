@@ -1,6 +1,6 @@
 //! The instance service of this machine: whether it answers, and what it holds.
 
-use super::lxd_form;
+use super::{half_made, lxd_form};
 use crate::services::host::types::{Leftovers, LxdReport, LxdState};
 use crate::services::lxd::types::Server;
 use crate::services::lxd::{Lxd, LxdError};
@@ -50,7 +50,10 @@ pub(super) async fn report(given: Option<&Path>) -> LxdReport {
     };
     let looked = async { state(&Lxd::unix(&socket)?).await };
     match looked.await {
-        Ok(state) => LxdReport::Running(state),
+        Ok(mut state) => {
+            state.pool_directories = half_made::directories(&socket);
+            LxdReport::Running(state)
+        }
         Err(error) => LxdReport::NotRunning {
             reason: error.to_string(),
         },
@@ -86,6 +89,7 @@ pub(super) async fn state(lxd: &Lxd) -> Result<LxdState, LxdError> {
         https_address: key("core.https_address"),
         started: started(&server),
         leftovers,
+        pool_directories: Vec::new(),
     })
 }
 

@@ -214,7 +214,7 @@ fn put_aside(directory: &Path) -> std::io::Result<()> {
 }
 
 /// The mount points below a directory, as systemd knows them.
-fn mounts_below(directory: &Path) -> Vec<String> {
+pub(super) fn mounts_below(directory: &Path) -> Vec<String> {
     let mounts = fs::read_to_string("/proc/1/mountinfo").unwrap_or_default();
     mounts
         .lines()
@@ -224,9 +224,14 @@ fn mounts_below(directory: &Path) -> Vec<String> {
         .collect()
 }
 
-async fn systemctl(words: &[&str]) -> Result<(), String> {
-    let what = format!("systemctl {}", words.join(" "));
-    let mut command = Command::new("systemctl");
+pub(super) async fn systemctl(words: &[&str]) -> Result<(), String> {
+    run("systemctl", words).await
+}
+
+/// Runs a command to its end; the error is what it said.
+pub(super) async fn run(program: &str, words: &[&str]) -> Result<(), String> {
+    let what = format!("{program} {}", words.join(" "));
+    let mut command = Command::new(program);
     command
         .args(words)
         .stdin(std::process::Stdio::null())

@@ -9,6 +9,7 @@ mod ceph_osd;
 mod disk_links;
 mod disk_use;
 mod disks;
+mod half_made;
 mod interfaces;
 #[cfg(test)]
 mod loop_fixture;
@@ -32,17 +33,18 @@ pub use ovn_watch::{OvnChanges, watch as watch_ovn};
 use lxd_unjoin::{Became, JoinMark};
 
 use super::types::{
-    BootstrapLxd, HostError, HostReport, JoinLxd, LxdReport, LxdState, UndoJoin, WipeDisk,
+    BootstrapLxd, ClearHalfMade, HostError, HostReport, JoinLxd, LxdReport, LxdState, UndoJoin,
+    WipeDisk,
 };
 use super::{CephAnswer, CephRequest};
 use crate::services::ceph::Bridge;
 use crate::services::lxd::Lxd;
 use crate::services::peer::VERSION;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{RwLock, RwLockReadGuard};
 
 /// How long the service may take to tell what it is: less than a caller waits for the report.
@@ -100,6 +102,8 @@ pub struct LocalHost {
     changing_ovn: tokio::sync::Mutex<()>,
     /// Held by what changes Ceph here.
     changing_ceph: tokio::sync::Mutex<()>,
+    /// Since when somebody wants a bridge cleared away that was not made to its end.
+    asked_to_clear: Mutex<HashMap<String, Instant>>,
     /// Disks that are being read; one that hangs is not asked again until it answers.
     probing: Arc<Mutex<HashSet<DeviceNumber>>>,
     /// The way to the Ceph cluster this machine belongs to.
@@ -162,6 +166,7 @@ impl LocalHost {
             state_dir: "/var/lib/microcloud".into(),
             changing_ovn: tokio::sync::Mutex::default(),
             changing_ceph: tokio::sync::Mutex::default(),
+            asked_to_clear: Mutex::default(),
             probing: Arc::default(),
             bridge: Arc::default(),
         }
@@ -331,6 +336,31 @@ impl LocalHost {
         lxd_unjoin::undo(&socket).await?;
         self.join_mark.clear();
         Ok(())
+    }
+
+    /// Clears away what is left of something that the service began to make and did not.
+    ///
+    /// # Errors
+    /// It may still be making it, or what is left is not what it leaves.
+    pub async fn clear_half_made(&self, request: ClearHalfMade) -> Result<(), HostError> {
+        self.is_meant(&request.name)?;
+        let _one = self.one_change()?;
+        let socket =
+            find_lxd_socket(self.lxd_socket.as_deref()).ok_or_else(|| HostError::Failed {
+                reason: "the socket of the service is gone".to_owned(),
+            })?;
+        let lxd = Lxd::unix(&socket).map_err(|e| HostError::Failed {
+            reason: e.to_string(),
+        })?;
+        let half = half_made::HalfMades {
+            roots: &self.roots,
+            probing: &self.probing,
+            asked: &self.asked_to_clear,
+            socket: &socket,
+            lxd: &lxd,
+            member: &self.name,
+        };
+        half.clear(request.what).await
     }
 
     /// Destroys the signatures on a disk.
