@@ -409,7 +409,8 @@ impl Controller {
             .collect())
     }
 
-    /// Looks at everything again now, and works on what was asked for.
+    /// Looks at everything again now, and works on what was asked for. What was recorded before is
+    /// written when this returns.
     ///
     /// # Errors
     /// One of the objects is not there.
@@ -428,6 +429,10 @@ impl Controller {
         }
         inner.look_at_everything().await;
         inner.look_at_machines().await;
+        // What was recorded until now is written before this is answered: a failed write is told by
+        // an event and tried again.
+        let version = inner.state().memory_version;
+        let _ = inner.safe(version).await;
         let state = inner.state();
         if filter.objects.is_empty() {
             inner.wake_all(&state);
