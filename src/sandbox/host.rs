@@ -6,7 +6,7 @@ use super::layout::{DATA, Layout};
 use super::network;
 use super::process::{self, Started};
 use super::state::{self, Host, Stored};
-use super::{Error, base, disk};
+use super::{Error, base, disk, requirements};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -105,8 +105,17 @@ pub(super) fn prepare(
             0o444,
         )?;
     }
-    for (path, content) in network::files(host, &stored.networks) {
+    let userspace = !requirements::kernel_forwards();
+    for (path, content) in network::files(host, &stored.networks, userspace) {
         write_below(&upper, &path, content.as_bytes(), 0o644)?;
+    }
+    if userspace {
+        wanted_by(
+            &upper,
+            "multi-user.target",
+            network::UNDERLAY_UNIT,
+            Path::new("/etc/systemd/system"),
+        )?;
     }
     if host.lxd {
         enable(&upper, "multi-user.target", "lxd.service")?;
@@ -147,10 +156,15 @@ fn machine_id() -> Result<String, Error> {
 
 /// Enables a packaged unit in a root nothing runs in.
 pub(super) fn enable(root: &Path, target: &str, unit: &str) -> Result<(), Error> {
+    wanted_by(root, target, unit, Path::new("/usr/lib/systemd/system"))
+}
+
+/// Has a target want a unit whose file is in `place`.
+fn wanted_by(root: &Path, target: &str, unit: &str, place: &Path) -> Result<(), Error> {
     let wants = root.join(format!("etc/systemd/system/{target}.wants"));
     make_dirs(&wants)?;
     let link = wants.join(unit);
-    match symlink(Path::new("/usr/lib/systemd/system").join(unit), &link) {
+    match symlink(place.join(unit), &link) {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::io("link", link, e)),
         _ => Ok(()),
     }

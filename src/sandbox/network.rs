@@ -7,6 +7,10 @@
 //! | `uplink` | `up0` | none in the host; the bridge has the uplink's gateway |
 //!
 //! The ports are made by `systemd-nspawn` and end with the host.
+//!
+//! Where the kernel does not forward for Open vSwitch, a process does, and tunnels that it makes
+//! end only at an interface of its own: then `under0` is a port of Open vSwitch's bridge
+//! `br-under`, which has the underlay address instead.
 
 use super::command::{SHORT, helper, run};
 use super::layout::Layout;
@@ -187,28 +191,51 @@ fn ip_batch(layout: &Layout, batch: &str) -> Result<(), Error> {
     .map(drop)
 }
 
-/// The `systemd-networkd` files of a host.
-pub(super) fn files(host: &Host, networks: &Networks) -> Vec<(String, String)> {
-    BRIDGES
-        .iter()
-        .map(|bridge| {
-            let subnet = subnet(bridge, networks);
-            let addresses = if bridge.inside {
-                format!("Address={}/{}\n", host.address(subnet), subnet.prefix_len())
-            } else {
-                // LXD refuses an uplink's parent that has an address.
-                "LinkLocalAddressing=no\n".to_owned()
-            };
-            (
-                format!("etc/systemd/network/10-{}.network", bridge.in_host),
+/// Makes the bridge that holds `under0` where a process forwards.
+pub(super) const UNDERLAY_UNIT: &str = "sandbox-underlay.service";
+
+/// That bridge.
+const UNDERLAY_BRIDGE: &str = "br-under";
+
+/// The files of a host that give it its network, for `systemd-networkd` and Open vSwitch;
+/// `userspace` says that a process forwards for Open vSwitch, not the kernel.
+pub(super) fn files(host: &Host, networks: &Networks, userspace: bool) -> Vec<(String, String)> {
+    let network = |interface: &str, addresses: &str| {
+        (
+            format!("etc/systemd/network/10-{interface}.network"),
+            format!(
+                "[Match]\nName={interface}\n\n[Network]\n{addresses}DHCP=no\nIPv6AcceptRA=no\n\
+                 ConfigureWithoutCarrier=yes\nIgnoreCarrierLoss=yes\n"
+            ),
+        )
+    };
+    // LXD refuses an uplink's parent that has an address.
+    const BARE: &str = "LinkLocalAddressing=no\n";
+    let mut files = Vec::new();
+    for bridge in &BRIDGES {
+        let subnet = subnet(bridge, networks);
+        let addresses = format!("Address={}/{}\n", host.address(subnet), subnet.prefix_len());
+        if bridge.name == "under" && userspace {
+            files.push(network(bridge.in_host, BARE));
+            files.push(network(UNDERLAY_BRIDGE, &addresses));
+            files.push((
+                format!("etc/systemd/system/{UNDERLAY_UNIT}"),
                 format!(
-                    "[Match]\nName={}\n\n[Network]\n{addresses}DHCP=no\nIPv6AcceptRA=no\n\
-                     ConfigureWithoutCarrier=yes\nIgnoreCarrierLoss=yes\n",
+                    "[Unit]\nDescription=Tunnels of Open vSwitch end at {UNDERLAY_BRIDGE}\n\
+                     Requires=openvswitch-switch.service\nAfter=openvswitch-switch.service\n\n\
+                     [Service]\nType=oneshot\nRemainAfterExit=yes\n\
+                     ExecStart=ovs-vsctl --may-exist add-br {UNDERLAY_BRIDGE} -- \
+                     set Bridge {UNDERLAY_BRIDGE} datapath_type=netdev -- \
+                     --may-exist add-port {UNDERLAY_BRIDGE} {}\n",
                     bridge.in_host
                 ),
-            )
-        })
-        .collect()
+            ));
+        } else {
+            let addresses = if bridge.inside { &addresses } else { BARE };
+            files.push(network(bridge.in_host, addresses));
+        }
+    }
+    files
 }
 
 #[cfg(test)]
@@ -229,12 +256,22 @@ mod tests {
             supervisor: None,
             disks: Vec::new(),
         };
-        let files = files(&host, &networks);
+        let files = files(&host, &networks, false);
         assert!(files[0].1.contains("Name=host0") && files[0].1.contains("Address=10.77.0.250/24"));
         assert!(
             files[1].1.contains("Name=under0") && files[1].1.contains("Address=10.78.0.250/24")
         );
         assert!(files[2].1.contains("Name=up0") && !files[2].1.contains("Address="));
+        let files = super::files(&host, &networks, true);
+        let of = |path: &str| {
+            files
+                .iter()
+                .find(|(p, _)| p.ends_with(path))
+                .map(|(_, c)| c)
+        };
+        assert!(of("10-under0.network").is_some_and(|c| !c.contains("Address=")));
+        assert!(of("10-br-under.network").is_some_and(|c| c.contains("Address=10.78.0.250/24")));
+        assert!(of(UNDERLAY_UNIT).is_some_and(|c| c.contains("add-port br-under under0")));
         assert_eq!(gateway(networks.uplink), Ipv4Addr::new(198, 51, 100, 1));
         // The kernel takes no longer names than 15 bytes.
         assert!(BRIDGES.iter().all(|b| port(b, &host).len() <= 15));

@@ -100,9 +100,17 @@ fn too_few_watches(hosts: usize, limit: usize) -> Option<String> {
 pub(super) fn left_out() -> Option<String> {
     let misc = fs::read_to_string("/proc/misc").unwrap_or_default();
     let filesystems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    let module = |name: &str| Path::new("/sys/module").join(name).exists() || loadable(name);
     let left_out = kernel_lacks(&misc, &filesystems, module);
     (!left_out.is_empty()).then(|| format!("this machine's kernel lacks: {}", left_out.join(", ")))
+}
+
+/// Whether the kernel forwards for Open vSwitch.
+pub(super) fn kernel_forwards() -> bool {
+    module("openvswitch")
+}
+
+fn module(name: &str) -> bool {
+    Path::new("/sys/module").join(name).exists() || loadable(name)
 }
 
 fn kernel_lacks(misc: &str, filesystems: &str, module: impl Fn(&str) -> bool) -> Vec<&'static str> {

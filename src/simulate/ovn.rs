@@ -81,6 +81,7 @@ impl World {
                     .map_or_else(|| format!("{}-random", m.config.name), |c| c.name.clone()),
                 external_ids: m.ovn.external_ids.clone(),
                 bridges: BTreeMap::new(),
+                ports: BTreeMap::new(),
             },
         }
     }
@@ -196,7 +197,8 @@ impl World {
                 }
             }
             OvnRequest::Chassis(config) => {
-                own.external_ids.extend(config.external_ids());
+                let ids = config.external_ids(&own.external_ids);
+                own.external_ids.extend(ids);
                 own.chassis = Some(config);
                 self.register(machine);
             }

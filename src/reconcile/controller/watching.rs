@@ -468,7 +468,7 @@ impl Inner {
                         return;
                     }
                     let (restarted, rebooted) = changes(view.beat.known(), &beat);
-                    let ovn_moved = view.beat.known().is_none_or(|b| b.ovn != beat.ovn);
+                    let ovn_moved = view.beat.known().map_or(0, |b| b.ovn) != beat.ovn;
                     let was_silent = view.silent_since.take().is_some() || view.error.is_some();
                     view.error = None;
                     // A machine that is not in the cluster, or does not know it yet, changes

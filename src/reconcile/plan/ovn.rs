@@ -8,18 +8,19 @@
 use super::cluster::target;
 use super::member::{is_coming, silence};
 use super::step::{Action, Claim, ClaimOn, OvnAction, Step};
-use super::{Change, Plan, Topic, View, reasons};
+use super::{Change, Plan, Topic, Verb, View, reasons};
 use crate::reconcile::clock::{after, age};
 use crate::resources::kinds::{
     ClusterSpec, MemberSpec, MemberState, OvnProvider, OvnSpec, OvnTransport,
 };
 use crate::resources::value::{Config, ConfigValue};
-use crate::resources::{Kind, ObjectRef};
+use crate::resources::{Kind, ObjectRef, Spec};
 use crate::services::host::{
     CentralConfig, ChassisConfig, DatabaseReport, HostReport, HostTarget, OvnDatabase, OvnReport,
     OvnRequest, connection,
 };
 use crate::services::ovn::{NORTHBOUND_PORT, SOUTHBOUND_PORT};
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -52,6 +53,8 @@ struct Machine<'a> {
     joined: bool,
     /// Whether it is or will be.
     coming: bool,
+    /// When its place is given away, if it goes on being silent.
+    lost_at: Option<Timestamp>,
     /// Whether it has been silent for so long that its place is given away.
     lost: bool,
 }
@@ -100,13 +103,15 @@ impl<'a> Picture<'a> {
                 let host = view.world.hosts.get(name);
                 let joined = rows.contains_key(name);
                 let silent = host.and_then(|h| h.silent_since);
+                let lost_at = silent.map(|since| after(since, grace));
                 let machine = Machine {
                     spec,
                     report: host.and_then(|h| h.report.known()),
                     answers: host.is_some_and(|h| h.error.is_none() && h.report.known().is_some()),
                     joined,
                     coming: joined || is_coming(&ObjectRef::new(Kind::Member, name), view),
-                    lost: silent.is_some_and(|since| age(view.now, since) >= grace),
+                    lost_at,
+                    lost: lost_at.is_some_and(|at| at <= view.now),
                 };
                 (name, machine)
             })
@@ -170,15 +175,40 @@ impl<'a> Picture<'a> {
         inside.ok_or_else(|| format!("no interface of {name} has an address in {subnet}"))
     }
 
-    fn chassis_config(&self, name: &str, machine: &Machine<'a>) -> Result<ChassisConfig, String> {
+    fn chassis_config(
+        &self,
+        name: &str,
+        machine: &Machine<'a>,
+        view: &View<'_>,
+    ) -> Result<ChassisConfig, String> {
         Ok(ChassisConfig {
             name: name.to_owned(),
             encap_ip: self.encap_ip(name, machine)?,
             centrals: self.addresses(),
             tls: self.tls,
             userspace: machine.ovn().is_some_and(|o| !o.kernel_datapath),
+            mappings: mappings(name, machine, view),
         })
     }
+}
+
+/// Which bridge leads to which uplink on a machine, as far as the ports of its bridges tell: LXD
+/// makes the bridge, plugs the uplink's interface in and writes the mapping once.
+fn mappings(name: &str, machine: &Machine<'_>, view: &View<'_>) -> BTreeMap<String, String> {
+    let Some(ovn) = machine.ovn() else {
+        return BTreeMap::new();
+    };
+    let uplinks = view.desired.of_kind(Kind::Uplink);
+    uplinks
+        .filter_map(|(reference, resource)| {
+            let Spec::Uplink(spec) = &resource.spec else {
+                return None;
+            };
+            let interface = spec.interfaces.get(name).or(spec.interface.as_ref())?;
+            let bridge = ovn.chassis.ports.get(interface)?;
+            Some((reference.name.clone(), bridge.clone()))
+        })
+        .collect()
 }
 
 /// The `ovn` of a cluster whose agents run the distribution's packages.
@@ -212,7 +242,14 @@ fn choose<'a>(machines: &BTreeMap<&'a str, Machine<'a>>) -> Vec<&'a str> {
             .filter(|(_, m)| m.coming && m.answers && !holds(m))
             .map(|(name, _)| *name)
     };
-    let mut spare = free().count();
+    // Without a majority nothing can take another one's place.
+    let holders = machines.values().filter(|m| holds(m));
+    let alive = holders.clone().filter(|m| m.answers).count();
+    let mut spare = if alive * 2 > holders.count() {
+        free().count()
+    } else {
+        0
+    };
     let mut chosen: Vec<&str> = Vec::new();
     for (name, machine) in machines.iter().filter(|(_, m)| m.coming && holds(m)) {
         // A lost one gives way only to one that can take its place.
@@ -269,6 +306,20 @@ pub(super) fn cluster(object: &ObjectRef, view: &View<'_>, plan: &mut Plan) {
         return;
     }
     centrals(object, &picture, view, plan);
+    plan.recheck_at = picture
+        .centrals
+        .iter()
+        .filter_map(|c| picture.machines[c].lost_at)
+        .filter(|at| *at > view.now)
+        .min();
+    differs(plan);
+}
+
+/// What was added to the differences makes the whole one.
+fn differs(plan: &mut Plan) {
+    if plan.verb == Verb::Unchanged && !plan.changes.is_empty() {
+        plan.verb = Verb::Update;
+    }
 }
 
 fn ask(object: &ObjectRef, target: HostTarget, request: OvnRequest, sentence: String) -> Step {
@@ -868,6 +919,7 @@ pub(super) fn member(object: &ObjectRef, view: &View<'_>, plan: &mut Plan) {
         ));
     }
     chassis(object, name, machine, ovn, &picture, view, plan);
+    differs(plan);
 }
 
 fn chassis(
@@ -879,7 +931,7 @@ fn chassis(
     view: &View<'_>,
     plan: &mut Plan,
 ) {
-    let wanted = match picture.chassis_config(name, machine) {
+    let wanted = match picture.chassis_config(name, machine, view) {
         Ok(wanted) => wanted,
         Err(why) => {
             plan.wait(
@@ -917,7 +969,7 @@ fn chassis_changes(ovn: &OvnReport, wanted: &ChassisConfig) -> Vec<Change> {
             changes.push(Change::new(path, from, Some(to)));
         }
     };
-    for (key, value) in wanted.external_ids() {
+    for (key, value) in wanted.external_ids(&seen.external_ids) {
         let from = seen.external_ids.get(&key).map(String::as_str);
         differ(format!("ovn.{key}"), from, &value);
     }

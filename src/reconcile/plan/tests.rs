@@ -16,6 +16,8 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+mod ovn;
+
 /// A scene: what is wanted, what is there, what is remembered.
 struct Scene {
     desired: Desired,
@@ -86,7 +88,8 @@ impl Scene {
 
     /// Empty machines that all answer.
     fn empty(members: &[&str], documents: &[&str]) -> Scene {
-        let mut text: Vec<String> = vec![CLUSTER.to_owned()];
+        let own = documents.iter().any(|d| d.starts_with("{kind: Cluster,"));
+        let mut text: Vec<String> = (!own).then(|| CLUSTER.to_owned()).into_iter().collect();
         for (n, name) in members.iter().enumerate() {
             text.push(format!(
                 "{{kind: Member, metadata: {{name: {name}}}, spec: {{address: 10.0.0.{}}}}}",

@@ -13,6 +13,9 @@ use std::time::Duration;
 const INTERVAL: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
+/// The server key that follows from `spec.ovn`.
+const NORTHBOUND: &str = "network.ovn.northbound_connection";
+
 /// The most copies of an object Ceph is asked for.
 const MOST_REPLICAS: u32 = 10;
 
@@ -43,6 +46,14 @@ impl<'a> Check<'a> {
         let config = at!["spec", "config"];
         self.config(config, &spec.config, Owner::Server);
         self.https_address(config, spec.config.contains_key("cluster.https_address"));
+        if let Some(ovn) = &spec.ovn
+            && matches!(ovn.provider, OvnProvider::Packaged | OvnProvider::External)
+            && spec.config.contains_key(NORTHBOUND)
+        {
+            let path = [config, at![NORTHBOUND]].concat();
+            self.wrong_key(&path, format!("`{NORTHBOUND}` is set by this program"))
+                .help = Some("remove it: it follows from `spec.ovn`".to_owned());
+        }
         let others = spec.config.keys().filter(|k| *k != "cluster.https_address");
         for key in others {
             if crate::catalog::facts(Owner::Server, key).scope == crate::catalog::Scope::Member {
@@ -71,6 +82,13 @@ impl<'a> Check<'a> {
                     "`underlaySubnet` says nothing when `provider` is `none`",
                 );
             }
+        }
+        if !ovn.transport.is_tls() && ovn.provider != OvnProvider::Packaged {
+            self.wrong_key(
+                at!["spec", "ovn", "transport"],
+                "`transport` is for an OVN that is formed here",
+            )
+            .help = Some("remove it, or write `provider: packaged`".to_owned());
         }
         let northbound = at!["spec", "ovn", "northbound"];
         match (ovn.provider, ovn.northbound.is_empty()) {

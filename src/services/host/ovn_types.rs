@@ -153,6 +153,8 @@ pub struct ChassisReport {
     pub external_ids: BTreeMap<String, String>,
     /// The datapath of the integration bridge and of those that lead outside, by name.
     pub bridges: BTreeMap<String, String>,
+    /// The bridges, other than the integration bridge, that hold each port, by port.
+    pub ports: BTreeMap<String, String>,
 }
 
 /// A chassis as the southbound database has it.
@@ -181,11 +183,14 @@ pub struct ChassisConfig {
     pub tls: bool,
     /// Whether a process forwards because the kernel does not.
     pub userspace: bool,
+    /// The bridges that lead to networks outside, by the network's name; others stay as they are.
+    #[serde(default)]
+    pub mappings: BTreeMap<String, String>,
 }
 
 impl ChassisConfig {
-    /// What Open vSwitch's `external_ids` must hold.
-    pub fn external_ids(&self) -> BTreeMap<String, String> {
+    /// What Open vSwitch's `external_ids` must hold, which hold `seen` now.
+    pub fn external_ids(&self, seen: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let mut ids: BTreeMap<String, String> = [
             ("system-id", self.name.clone()),
             ("ovn-encap-type", "geneve".to_owned()),
@@ -205,9 +210,31 @@ impl ChassisConfig {
         if self.userspace {
             ids.insert("ovn-bridge-datapath-type".to_owned(), "netdev".to_owned());
         }
+        if !self.mappings.is_empty() {
+            let seen = seen.get(MAPPINGS).map_or("", String::as_str);
+            ids.insert(MAPPINGS.to_owned(), self.merged(seen));
+        }
         ids
     }
+
+    /// The mappings with those of this machine in their places; the same text when none is missing.
+    fn merged(&self, seen: &str) -> String {
+        let mut pairs: BTreeMap<&str, &str> = seen
+            .split(',')
+            .filter_map(|pair| pair.split_once(':'))
+            .collect();
+        let before = pairs.clone();
+        pairs.extend(self.mappings.iter().map(|(n, b)| (n.as_str(), b.as_str())));
+        if pairs == before {
+            return seen.to_owned();
+        }
+        let all: Vec<String> = pairs.iter().map(|(n, b)| format!("{n}:{b}")).collect();
+        all.join(",")
+    }
 }
+
+/// The key that says which bridge leads to which network outside.
+const MAPPINGS: &str = "ovn-bridge-mappings";
 
 /// The connection string to these machines, such as `ssl:192.0.2.1:6641,ssl:192.0.2.2:6641`.
 pub fn connection(centrals: &[IpAddr], tls: bool, port: u16) -> String {
@@ -319,4 +346,28 @@ pub enum OvnAnswer {
         /// The authority's, PEM.
         authority: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_of_others_stay() {
+        let config = ChassisConfig {
+            name: "micro01".into(),
+            encap_ip: "10.0.0.1".parse().unwrap(),
+            centrals: Vec::new(),
+            tls: true,
+            userspace: false,
+            mappings: [("UPLINK".to_owned(), "lxdovn1".to_owned())].into(),
+        };
+        assert_eq!(config.merged(""), "UPLINK:lxdovn1");
+        assert_eq!(
+            config.merged("UPLINK:wrong,b:br-b"),
+            "UPLINK:lxdovn1,b:br-b"
+        );
+        let as_it_is = "b:br-b,UPLINK:lxdovn1";
+        assert_eq!(config.merged(as_it_is), as_it_is);
+    }
 }

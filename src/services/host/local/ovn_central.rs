@@ -47,6 +47,7 @@ const UNITS: [&str; 4] = [
 struct Names {
     database: &'static str,
     global: &'static str,
+    unit: &'static str,
     port: u16,
 }
 
@@ -55,11 +56,13 @@ fn names(database: OvnDatabase) -> Names {
         OvnDatabase::Northbound => Names {
             database: NORTHBOUND,
             global: "NB_Global",
+            unit: "ovn-ovsdb-server-nb",
             port: NORTHBOUND_PORT,
         },
         OvnDatabase::Southbound => Names {
             database: SOUTHBOUND,
             global: "SB_Global",
+            unit: "ovn-ovsdb-server-sb",
             port: SOUTHBOUND_PORT,
         },
     }
@@ -81,6 +84,21 @@ fn control_socket(paths: &OvnPaths, database: OvnDatabase) -> PathBuf {
 
 fn options_file(paths: &OvnPaths) -> PathBuf {
     paths.defaults.join("ovn-central")
+}
+
+/// Where `ovn-ctl` looks for northd's databases. Without it, it takes the databases of a machine
+/// down whenever northd is stopped there.
+fn northd_file(paths: &OvnPaths) -> PathBuf {
+    paths.etc.join("ovn-northd-db-params.conf")
+}
+
+/// What that file holds.
+fn northd_databases(config: &CentralConfig) -> String {
+    format!(
+        "--ovnnb-db={} --ovnsb-db={}\n",
+        connection(&config.centrals, config.tls, NORTHBOUND_PORT),
+        connection(&config.centrals, config.tls, SOUTHBOUND_PORT),
+    )
 }
 
 /// An address as `ovn-ctl` puts it before a port.
@@ -180,7 +198,10 @@ fn read_config(paths: &OvnPaths) -> Option<CentralConfig> {
             .collect::<Option<_>>()?,
         tls: *words.get("db-nb-cluster-local-proto")? == "ssl",
     };
-    (render(&options(paths, &config)) == text).then_some(config)
+    let northd = fs::read_to_string(northd_file(paths)).ok()?;
+    let as_written =
+        render(&options(paths, &config)) == text && northd_databases(&config) == northd;
+    as_written.then_some(config)
 }
 
 /// Whether this program wrote the file, whatever became of it since.
@@ -300,11 +321,12 @@ pub(super) async fn hold(paths: &OvnPaths, config: &CentralConfig) -> Result<(),
     if has_files(paths) && before.as_ref().is_some_and(|b| b.tls != config.tls) {
         return guard("the databases here were made with the other transport");
     }
-    let text = render(&options(paths, config));
-    let place = options_file(paths);
-    let differs = fs::read_to_string(&place).ok().as_deref() != Some(text.as_str());
+    let differs = before.as_ref() != Some(config);
     if differs {
-        write(&place, &text)?;
+        fs::create_dir_all(&paths.etc)
+            .map_err(|e| failed(format!("cannot make {}: {e}", paths.etc.display())))?;
+        write(&northd_file(paths), &northd_databases(config))?;
+        write(&options_file(paths), &render(&options(paths, config)))?;
     }
     systemctl(&["enable", "--quiet", "ovn-central"]).await?;
     if differs && active("ovn-northd").await {
@@ -344,7 +366,9 @@ async fn connected(paths: &OvnPaths) -> Result<(), HostError> {
             if seen.as_ref().is_some_and(|d| d.connected) {
                 break;
             }
-            if Instant::now() >= until {
+            // A unit that has ended will not answer however long one waits.
+            let ended = seen.is_none() && !active(names(which).unit).await;
+            if Instant::now() >= until || ended {
                 let name = names(which).database;
                 return Err(failed(match seen {
                     None => format!(
@@ -405,11 +429,16 @@ pub(super) async fn leave(paths: &OvnPaths) -> Result<(), HostError> {
         let Ok(status) = control::raft_status(&socket, name).await else {
             continue;
         };
-        if status.servers.len() > 1 && status.status == "cluster member" {
+        // One that the others have struck, or that has no majority, has nobody to tell.
+        let connected = database(paths, which).await.is_some_and(|d| d.connected);
+        if !connected || status.servers.len() < 2 {
+            continue;
+        }
+        if status.status == "cluster member" {
             control::leave(&socket, name).await?;
         }
         let until = Instant::now() + LEAVE;
-        while status.servers.len() > 1 {
+        loop {
             match control::raft_status(&socket, name).await {
                 Ok(now) if now.status == "left cluster" => break,
                 _ if Instant::now() >= until => {
@@ -431,6 +460,7 @@ pub(super) async fn leave(paths: &OvnPaths) -> Result<(), HostError> {
     for file in FILES.iter().filter(|f| paths.data.join(f).exists()) {
         fs::rename(paths.data.join(file), aside.join(file)).map_err(io)?;
     }
+    let _ = fs::remove_file(northd_file(paths));
     fs::remove_file(options_file(paths)).map_err(io)
 }
 
@@ -484,7 +514,9 @@ mod tests {
     fn what_is_written_is_read_back_and_a_change_shows() {
         let dir = tempfile::tempdir().unwrap();
         let paths = OvnPaths::below(dir.path());
-        fs::create_dir_all(&paths.defaults).unwrap();
+        for path in [&paths.defaults, &paths.etc] {
+            fs::create_dir_all(path).unwrap();
+        }
         assert_eq!(read_config(&paths), None);
         let first = CentralConfig {
             join: None,
@@ -499,6 +531,7 @@ mod tests {
         };
         for config in [config(), first, v6] {
             write(&options_file(&paths), &render(&options(&paths, &config))).unwrap();
+            write(&northd_file(&paths), &northd_databases(&config)).unwrap();
             assert_eq!(read_config(&paths), Some(config));
         }
         let text = fs::read_to_string(options_file(&paths)).unwrap();

@@ -4,7 +4,7 @@ use super::ovn::{OvnPaths, active, failed, systemctl};
 use super::ovn_central::{parse, render, tls};
 use crate::services::host::ovn_types::{ChassisConfig, ChassisReport};
 use crate::services::host::types::HostError;
-use crate::services::ovn::rows::{Bridge, OpenVSwitch};
+use crate::services::ovn::rows::{Bridge, OpenVSwitch, Port};
 use crate::services::ovn::{Client, LOCAL, Operation, OvsdbError, value};
 use crate::services::peer::state_file;
 use serde_json::json;
@@ -28,7 +28,9 @@ pub(super) async fn report(paths: &OvnPaths) -> Result<(String, ChassisReport), 
     let controller = active("ovn-controller").await;
     let client = Client::connect(&paths.ovs(), None).await?;
     let (version, external_ids) = own_row(&client).await?;
-    let bridges = bridges(&client, &external_ids).await?;
+    let all: Vec<Bridge> = client.rows(LOCAL).await?;
+    let ports = ports(&client, &all, &external_ids).await?;
+    let bridges = ours(all, &external_ids);
     let options = fs::read_to_string(options_file(paths)).unwrap_or_default();
     let chassis = ChassisReport {
         controller,
@@ -37,6 +39,7 @@ pub(super) async fn report(paths: &OvnPaths) -> Result<(String, ChassisReport), 
             .map(|t| t.trim().to_owned())
             .unwrap_or_default(),
         external_ids,
+        ports,
         bridges: bridges
             .into_iter()
             .map(|b| (b.name, b.datapath_type))
@@ -56,14 +59,35 @@ async fn own_row(client: &Client) -> Result<(String, BTreeMap<String, String>), 
     Ok((version, ids.collect()))
 }
 
-/// The bridges OVN's traffic goes over.
-async fn bridges(
+fn integration_bridge(external_ids: &BTreeMap<String, String>) -> &str {
+    let named = external_ids.get("ovn-bridge");
+    named.map_or(INTEGRATION, String::as_str)
+}
+
+/// Which bridge holds a port, for all ports but those of the integration bridge and each bridge's
+/// own.
+async fn ports(
     client: &Client,
+    bridges: &[Bridge],
     external_ids: &BTreeMap<String, String>,
-) -> Result<Vec<Bridge>, OvsdbError> {
-    let integration = external_ids
-        .get("ovn-bridge")
-        .map_or(INTEGRATION, String::as_str);
+) -> Result<BTreeMap<String, String>, OvsdbError> {
+    let integration = integration_bridge(external_ids);
+    let rows: Vec<Port> = client.rows(LOCAL).await?;
+    let mut ports = BTreeMap::new();
+    for bridge in bridges.iter().filter(|b| b.name != integration) {
+        for port in rows.iter().filter(|p| bridge.ports.0.contains(&p.id)) {
+            // Patches to the integration bridge come and go with every network.
+            if port.name != bridge.name && !port.name.starts_with("patch-") {
+                ports.insert(port.name.clone(), bridge.name.clone());
+            }
+        }
+    }
+    Ok(ports)
+}
+
+/// Of these bridges those OVN's traffic goes over.
+fn ours(mut bridges: Vec<Bridge>, external_ids: &BTreeMap<String, String>) -> Vec<Bridge> {
+    let integration = integration_bridge(external_ids);
     let mappings = external_ids.get("ovn-bridge-mappings");
     let ours: BTreeSet<&str> = mappings
         .iter()
@@ -71,9 +95,8 @@ async fn bridges(
         .filter_map(|pair| pair.split_once(':').map(|(_, bridge)| bridge))
         .chain([integration])
         .collect();
-    let mut bridges: Vec<Bridge> = client.rows(LOCAL).await?;
     bridges.retain(|b| ours.contains(b.name.as_str()));
-    Ok(bridges)
+    bridges
 }
 
 fn options(paths: &OvnPaths, config: &ChassisConfig) -> Vec<String> {
@@ -134,7 +157,7 @@ async fn tell(
     config: &ChassisConfig,
     before: &BTreeMap<String, String>,
 ) -> Result<(), HostError> {
-    let wanted = config.external_ids();
+    let wanted = config.external_ids(before);
     let differs: BTreeMap<&String, &String> = wanted
         .iter()
         .filter(|(key, value)| before.get(*key) != Some(*value))
@@ -161,8 +184,8 @@ async fn forward_in_userspace(
     client: &Client,
     external_ids: &BTreeMap<String, String>,
 ) -> Result<(), HostError> {
-    let operations: Vec<Operation> = bridges(client, external_ids)
-        .await?
+    let all: Vec<Bridge> = client.rows(LOCAL).await?;
+    let operations: Vec<Operation> = ours(all, external_ids)
         .into_iter()
         .filter(|b| b.datapath_type != "netdev")
         .map(|b| {

@@ -1,0 +1,398 @@
+//! OVN from packages.
+
+use super::*;
+use crate::services::host::{
+    AuthorityReport, CentralConfig, CentralReport, CertificateReport, ChassisConfig, ChassisReport,
+    ChassisRow, DatabaseReport, OvnReport, RaftMember,
+};
+use jiff::ToSpan;
+use std::net::IpAddr;
+
+const OVN: &str = "{kind: Cluster, metadata: {name: demo}, spec: {initiator: micro01, ovn: \
+                   {provider: packaged}}}";
+const THREE: [&str; 3] = ["micro01", "micro02", "micro03"];
+const FOUR: [&str; 4] = ["micro01", "micro02", "micro03", "micro04"];
+
+fn address(number: usize) -> IpAddr {
+    format!("10.0.0.{number}").parse().expect("an address")
+}
+
+/// Formed members with OVN's packages and nothing else of it; long looked at.
+fn bare(members: &[&str]) -> Scene {
+    let mut scene = Scene::formed(members, &[OVN]);
+    scene.memory.lease.holder = "micro01".to_owned();
+    for (n, member) in members.iter().enumerate() {
+        scene.report(member).ovn = OvnReport {
+            installed: true,
+            kernel_datapath: true,
+            ..OvnReport::default()
+        };
+        if n > 2 {
+            scene.row(member).roles.clear();
+        }
+    }
+    scene
+}
+
+/// As [`bare`], with the authority and a certificate on every machine.
+fn certified(members: &[&str]) -> Scene {
+    let mut scene = bare(members);
+    for (n, member) in members.iter().enumerate() {
+        let ovn = &mut scene.report(member).ovn;
+        ovn.authority = (n < 3).then(|| AuthorityReport {
+            fingerprint: "a".into(),
+            not_after: 1 << 40,
+        });
+        ovn.certificate = Some(CertificateReport {
+            authority: "a".into(),
+            not_after: 400 * 86_400,
+            addresses: vec![address(n + 1)],
+            wrong: None,
+        });
+    }
+    scene
+}
+
+/// As [`certified`], with all in place: the first three hold the databases, all carry traffic.
+fn serving(members: &[&str]) -> Scene {
+    let mut scene = certified(members);
+    let centrals: Vec<IpAddr> = (1..=3).map(address).collect();
+    let rows: Vec<ChassisRow> = members
+        .iter()
+        .enumerate()
+        .map(|(n, name)| ChassisRow {
+            name: (*name).to_owned(),
+            hostname: (*name).to_owned(),
+            encaps: vec![format!("geneve {}", address(n + 1))],
+        })
+        .collect();
+    for (n, member) in members.iter().enumerate() {
+        let database = |port: u16| DatabaseReport {
+            clustered: true,
+            connected: true,
+            leader: n == 1,
+            cid: "raft".into(),
+            servers: (1..=3)
+                .map(|s| RaftMember {
+                    id: format!("{s}{s}{s}{s}"),
+                    address: address(s),
+                })
+                .collect(),
+            listens: vec![format!("pssl:{port}")],
+        };
+        let chassis = ChassisConfig {
+            name: (*member).to_owned(),
+            encap_ip: address(n + 1),
+            centrals: centrals.clone(),
+            tls: true,
+            userspace: false,
+            mappings: BTreeMap::new(),
+        };
+        let ovn = &mut scene.report(member).ovn;
+        if n < 3 {
+            ovn.central = CentralReport {
+                config: Some(CentralConfig {
+                    address: address(n + 1),
+                    join: Some(address(if n == 0 { 2 } else { 1 })),
+                    centrals: centrals.clone(),
+                    tls: true,
+                }),
+                files: true,
+                northbound: Some(database(6641)),
+                southbound: Some(database(6642)),
+                northd: true,
+                chassis: rows.clone(),
+            };
+        }
+        ovn.chassis = ChassisReport {
+            controller: true,
+            tls: true,
+            system_id_at_start: (*member).to_owned(),
+            external_ids: chassis.external_ids(&BTreeMap::new()),
+            bridges: BTreeMap::new(),
+            ports: BTreeMap::new(),
+        };
+    }
+    let server = scene.world.lxd.server.known_mut().expect("it is known");
+    server.config = strings(&[(
+        "network.ovn.northbound_connection",
+        "ssl:10.0.0.1:6641,ssl:10.0.0.2:6641,ssl:10.0.0.3:6641",
+    )]);
+    // Everything was seen a while ago and has not changed since.
+    for host in scene.world.hosts.values_mut() {
+        if let Seen::Known { at, .. } = &mut host.report {
+            *at = NOW - 60.seconds();
+        }
+    }
+    scene
+}
+
+/// A machine has been silent for so many seconds.
+fn silent(scene: &mut Scene, member: &str, seconds: i64) {
+    let host = scene.world.hosts.get_mut(member).expect("it is there");
+    host.silent_since = Some(NOW - seconds.seconds());
+    host.error = Some(HostError::Unreachable {
+        name: member.to_owned(),
+        address: "10.0.0.9".into(),
+        reason: "the connection timed out".into(),
+    });
+}
+
+fn all(scene: &Scene, members: &[&str]) -> Vec<Plan> {
+    let mut plans = vec![scene.plan("Cluster/demo")];
+    plans.extend(members.iter().map(|m| scene.plan(&format!("Member/{m}"))));
+    plans
+}
+
+#[test]
+fn without_anything_the_authority_is_first() {
+    let scene = bare(&THREE);
+    golden(
+        "ovn_without_anything_the_authority_is_first",
+        &all(&scene, &THREE),
+    );
+}
+
+#[test]
+fn with_an_authority_every_machine_gets_a_certificate_and_the_voters_a_copy() {
+    let mut scene = bare(&THREE);
+    scene.report("micro01").ovn.authority = Some(AuthorityReport {
+        fingerprint: "a".into(),
+        not_after: 1 << 40,
+    });
+    golden(
+        "ovn_with_an_authority_every_machine_gets_a_certificate",
+        &all(&scene, &THREE),
+    );
+}
+
+#[test]
+fn with_certificates_the_first_makes_the_databases_and_the_others_wait() {
+    let scene = certified(&THREE);
+    golden(
+        "ovn_with_certificates_the_first_makes_the_databases",
+        &all(&scene, &["micro02"]),
+    );
+}
+
+#[test]
+fn two_members_have_the_databases_on_one() {
+    let scene = certified(&["micro01", "micro02"]);
+    golden(
+        "ovn_two_members_have_the_databases_on_one",
+        &[scene.plan("Cluster/demo")],
+    );
+}
+
+#[test]
+fn when_all_is_in_place_nothing_is_done() {
+    let scene = serving(&FOUR);
+    for plan in all(&scene, &FOUR) {
+        assert!(
+            plan.steps.is_empty() && plan.waiting_on.is_empty(),
+            "{}",
+            render(&plan)
+        );
+    }
+    assert!(scene.plan("Cluster/demo").settled());
+}
+
+#[test]
+fn what_was_changed_in_open_vswitch_is_changed_back() {
+    let mut scene = serving(&THREE);
+    let ovn = &mut scene.report("micro02").ovn;
+    ovn.chassis
+        .external_ids
+        .insert("ovn-encap-ip".into(), "10.0.0.99".into());
+    ovn.chassis.external_ids.remove("ovn-remote");
+    ovn.chassis.controller = false;
+    golden(
+        "ovn_what_was_changed_in_open_vswitch_is_changed_back",
+        &[scene.plan("Member/micro02")],
+    );
+}
+
+#[test]
+fn a_mapping_that_leads_elsewhere_is_put_back() {
+    let uplink = "{kind: Uplink, metadata: {name: UPLINK}, spec: {interface: up0, ipv4: {gateway: \
+                  192.0.2.1/24, ranges: [192.0.2.10-192.0.2.20]}}}";
+    let mut scene = Scene::formed(&THREE, &[OVN, uplink]);
+    scene.world = serving(&THREE).world;
+    let chassis = &mut scene.report("micro02").ovn.chassis;
+    let key = "ovn-bridge-mappings".to_owned();
+    chassis
+        .external_ids
+        .insert(key.clone(), "lab:br-lab,UPLINK:br-lab".into());
+    chassis.ports.insert("up0".into(), "lxdovn1".into());
+    let plan = scene.plan("Member/micro02");
+    assert_eq!(plan.steps.len(), 1, "{}", render(&plan));
+    assert_eq!(
+        plan.changes[0].to.as_deref(),
+        Some("UPLINK:lxdovn1,lab:br-lab")
+    );
+    // Before LXD has made the bridge nothing is known of it.
+    let chassis = &mut scene.report("micro02").ovn.chassis;
+    chassis.external_ids.remove(&key);
+    chassis.ports.clear();
+    assert!(scene.plan("Member/micro02").steps.is_empty());
+}
+
+#[test]
+fn a_bridge_that_waits_for_the_kernel_is_no_drift() {
+    let mut scene = serving(&THREE);
+    let ovn = &mut scene.report("micro02").ovn;
+    ovn.kernel_datapath = false;
+    let key = "ovn-bridge-datapath-type".to_owned();
+    ovn.chassis.external_ids.insert(key, "netdev".into());
+    ovn.chassis.bridges.insert("lxdovn1".into(), String::new());
+    let plan = scene.plan("Member/micro02");
+    assert_eq!(plan.steps.len(), 1, "{}", render(&plan));
+    assert!(plan.changes.is_empty(), "{}", render(&plan));
+}
+
+#[test]
+fn a_chassis_that_went_is_made_again_after_a_while() {
+    let mut scene = serving(&THREE);
+    for member in THREE {
+        scene
+            .report(member)
+            .ovn
+            .central
+            .chassis
+            .retain(|c| c.name != "micro02");
+    }
+    let later = scene.plan("Member/micro02");
+    // The database has just told so: ovn-controller may still make it by itself.
+    let host = scene.world.hosts.get_mut("micro02").expect("it is there");
+    if let Seen::Known { at, .. } = &mut host.report {
+        *at = NOW - 1.seconds();
+    }
+    let at_once = scene.plan("Member/micro02");
+    assert_eq!(at_once.recheck_at, Some(NOW + 4.seconds()));
+    golden(
+        "ovn_a_chassis_that_went_is_made_again_after_a_while",
+        &[at_once, later],
+    );
+}
+
+#[test]
+fn another_chassis_at_a_members_tunnel_end_goes() {
+    let mut scene = serving(&THREE);
+    for member in THREE {
+        let rows = &mut scene.report(member).ovn.central.chassis;
+        let row = |name: &str, end: &str| ChassisRow {
+            name: name.to_owned(),
+            hostname: format!("host of {name}"),
+            encaps: vec![format!("geneve {end}")],
+        };
+        rows.push(row("old", "10.0.0.2"));
+        rows.push(row("stranger", "192.0.2.7"));
+    }
+    golden(
+        "ovn_another_chassis_at_a_members_tunnel_end_goes",
+        &[scene.plan("Cluster/demo")],
+    );
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_renewed() {
+    let mut scene = serving(&THREE);
+    let certificate = &mut scene.report("micro03").ovn.certificate;
+    certificate.as_mut().expect("it has one").not_after = 30 * 86_400;
+    golden(
+        "ovn_a_certificate_that_ends_soon_is_renewed",
+        &[scene.plan("Member/micro03"), scene.plan("Cluster/demo")],
+    );
+}
+
+#[test]
+fn a_lost_machine_keeps_its_place_for_the_grace_period() {
+    let mut scene = serving(&FOUR);
+    silent(&mut scene, "micro02", 60);
+    let plan = scene.plan("Cluster/demo");
+    assert!(plan.steps.is_empty(), "{}", render(&plan));
+    assert_eq!(plan.recheck_at, Some(NOW + 240.seconds()));
+}
+
+#[test]
+fn a_lost_machine_is_replaced_by_the_fourth() {
+    let mut scene = serving(&FOUR);
+    silent(&mut scene, "micro02", 301);
+    golden(
+        "ovn_a_lost_machine_is_replaced_by_the_fourth",
+        &all(&scene, &["micro04"]),
+    );
+}
+
+#[test]
+fn a_lost_machine_stays_in_place_when_nobody_can_take_it() {
+    let mut scene = serving(&THREE);
+    silent(&mut scene, "micro02", 4000);
+    let plan = scene.plan("Cluster/demo");
+    assert!(plan.steps.is_empty(), "{}", render(&plan));
+}
+
+#[test]
+fn nobody_is_struck_without_a_majority() {
+    let mut scene = serving(&FOUR);
+    silent(&mut scene, "micro02", 4000);
+    silent(&mut scene, "micro03", 10);
+    golden(
+        "ovn_nobody_is_struck_without_a_majority",
+        &[scene.plan("Cluster/demo")],
+    );
+}
+
+#[test]
+fn a_raft_without_a_leader_is_told() {
+    let mut scene = serving(&THREE);
+    for member in THREE {
+        let north = &mut scene.report(member).ovn.central.northbound;
+        north.as_mut().expect("it has one").leader = false;
+    }
+    golden(
+        "ovn_a_raft_without_a_leader_is_told",
+        &[scene.plan("Cluster/demo")],
+    );
+}
+
+#[test]
+fn stopped_databases_are_started_and_listeners_made_again() {
+    let mut scene = serving(&THREE);
+    scene.report("micro01").ovn.central.northd = false;
+    for member in THREE {
+        let south = &mut scene.report(member).ovn.central.southbound;
+        south.as_mut().expect("it has one").listens.clear();
+    }
+    golden(
+        "ovn_stopped_databases_are_started_and_listeners_made_again",
+        &[scene.plan("Cluster/demo")],
+    );
+}
+
+#[test]
+fn machines_that_may_keep_the_authority_are_waited_for() {
+    let mut scene = bare(&THREE);
+    silent(&mut scene, "micro02", 10);
+    golden(
+        "ovn_machines_that_may_keep_the_authority_are_waited_for",
+        &[scene.plan("Cluster/demo")],
+    );
+}
+
+#[test]
+fn the_northbound_connection_is_held() {
+    let mut scene = serving(&THREE);
+    let server = scene.world.lxd.server.known_mut().expect("it is known");
+    server.config.clear();
+    let plan = scene.plan("Cluster/demo");
+    assert_eq!(plan.steps.len(), 1, "{}", render(&plan));
+    assert_eq!(
+        plan.changes[0].path,
+        "config.network.ovn.northbound_connection"
+    );
+    // Not knowing who is in the cluster is no reason to change it.
+    let mut scene = serving(&THREE);
+    scene.world.lxd.members = Seen::unread();
+    assert!(scene.plan("Cluster/demo").changes.is_empty());
+}
