@@ -28,6 +28,9 @@ const GATHER_RECORDS: Duration = Duration::from_secs(1);
 /// The pause after a write that failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How long the write at the end may take.
+const LAST_WRITE: Duration = Duration::from_secs(3);
+
 /// How long a lease that was read counts as held before a write.
 const LEASE_TRUSTED: Duration = Duration::from_secs(2);
 
@@ -112,6 +115,39 @@ pub(super) async fn run(inner: Arc<Inner>) {
                 }
             }
         }
+    }
+}
+
+/// Writes what was still being gathered when the controller was asked to stop, once. What cannot be
+/// written now is found out anew by the next controller.
+pub(super) async fn finish(inner: &Inner) {
+    if inner.ended.borrow().is_some() {
+        return;
+    }
+    let (version, memory, stored) = {
+        let state = inner.state();
+        (
+            state.memory_version,
+            state.memory.clone(),
+            state.stored.clone(),
+        )
+    };
+    let Some(read) = stored else { return };
+    if version == inner.flushed.borrow().version {
+        return;
+    }
+    let write = async {
+        inner.confirm_lease(true).await?;
+        inner
+            .store
+            .write(&read, &memory)
+            .await
+            .map_err(|e| e.to_string())
+    };
+    match tokio::time::timeout(LAST_WRITE, write).await {
+        Ok(Ok(_)) => inner.state().counters.memory_writes += 1,
+        Ok(Err(error)) => tracing::warn!(error, "the last changes of the memory were not written"),
+        Err(_) => tracing::warn!("the last changes of the memory were not written in time"),
     }
 }
 

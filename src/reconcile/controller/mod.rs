@@ -246,11 +246,13 @@ impl Controller {
         }
     }
 
-    /// Stops it, letting steps that are under way come to their end.
+    /// Stops it, letting steps that are under way come to their end and what they recorded be
+    /// written.
     pub async fn stop(&self) {
         self.inner.cancel.cancel();
         let mut tasks = self.tasks.lock().await;
         while tasks.join_next().await.is_some() {}
+        keeper::finish(&self.inner).await;
     }
 }
 
