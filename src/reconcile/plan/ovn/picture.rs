@@ -1,0 +1,231 @@
+//! OVN as all machines tell of it, and who is to hold the databases.
+
+use super::chassis::mappings;
+use crate::reconcile::clock::after;
+use crate::reconcile::plan::View;
+use crate::reconcile::plan::cluster::target;
+use crate::reconcile::plan::member::is_coming;
+use crate::resources::kinds::{
+    ClusterSpec, MemberSpec, MemberState, OvnProvider, OvnSpec, OvnTransport,
+};
+use crate::resources::{Kind, ObjectRef};
+use crate::services::host::{ChassisConfig, HostReport, HostTarget, OvnReport};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How many machines hold the databases: an even number is lost as soon as the one below it.
+const CENTRALS: usize = 3;
+
+/// How long a lost machine keeps its place among those with the databases, unless the `Cluster`
+/// says otherwise.
+const GRACE: Duration = Duration::from_secs(300);
+
+/// A machine as far as OVN is concerned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Machine<'a> {
+    pub(super) spec: &'a MemberSpec,
+    /// What was last seen, also of a machine that is silent now.
+    pub(super) report: Option<&'a HostReport>,
+    /// Whether it answers.
+    pub(super) answers: bool,
+    /// Whether it is in the cluster.
+    pub(super) joined: bool,
+    /// Whether it is or will be.
+    pub(super) coming: bool,
+    /// When its place is given away, if it goes on being silent.
+    pub(super) lost_at: Option<Timestamp>,
+    /// Whether it has been silent for so long that its place is given away.
+    pub(super) lost: bool,
+}
+
+impl<'a> Machine<'a> {
+    /// What it last said of OVN.
+    pub(super) fn ovn(&self) -> Option<&'a OvnReport> {
+        self.report.map(|r| &r.ovn)
+    }
+
+    /// What it says of OVN now.
+    pub(super) fn ovn_now(&self) -> Option<&'a OvnReport> {
+        self.ovn().filter(|_| self.answers)
+    }
+
+    /// Whether it holds the databases in a raft with a majority, as far as is known.
+    pub(super) fn serves(&self) -> bool {
+        self.ovn_now().is_some_and(|o| o.central.serves())
+    }
+}
+
+/// OVN as all machines tell of it.
+pub(super) struct Picture<'a> {
+    pub(super) tls: bool,
+    pub(super) spec: &'a OvnSpec,
+    pub(super) machines: BTreeMap<&'a str, Machine<'a>>,
+    /// Who is to hold the databases, by name.
+    pub(super) centrals: Vec<&'a str>,
+}
+
+impl<'a> Picture<'a> {
+    /// `None` when OVN is not run from packages, or who is in the cluster is not known.
+    pub(super) fn of(view: &View<'a>) -> Option<Picture<'a>> {
+        let (_, cluster) = view.desired.cluster()?;
+        let spec = packaged(cluster)?;
+        let rows = view.world.lxd.members.known()?;
+        if view.world.lxd.clustered() != Some(true) {
+            return None;
+        }
+        let grace = cluster.grace_period.map_or(GRACE, |span| span.0);
+        let machines: BTreeMap<&str, Machine<'a>> = view
+            .desired
+            .members()
+            .filter(|(_, spec)| spec.state != MemberState::Absent)
+            .map(|(name, spec)| {
+                let host = view.world.hosts.get(name);
+                let joined = rows.contains_key(name);
+                let silent = host.and_then(|h| h.silent_since);
+                let lost_at = silent.map(|since| after(since, grace));
+                let machine = Machine {
+                    spec,
+                    report: host.and_then(|h| h.report.known()),
+                    answers: host.is_some_and(|h| h.error.is_none() && h.report.known().is_some()),
+                    joined,
+                    coming: joined || is_coming(&ObjectRef::new(Kind::Member, name), view),
+                    lost_at,
+                    lost: lost_at.is_some_and(|at| at <= view.now),
+                };
+                (name, machine)
+            })
+            .collect();
+        let centrals = choose(&machines);
+        Some(Picture {
+            tls: spec.transport != OvnTransport::Tcp,
+            spec,
+            machines,
+            centrals,
+        })
+    }
+
+    pub(super) fn address(&self, name: &str) -> Option<IpAddr> {
+        self.machines.get(name).map(|m| m.spec.address)
+    }
+
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        self.centrals
+            .iter()
+            .filter_map(|c| self.address(c))
+            .collect()
+    }
+
+    pub(super) fn target(&self, name: &str) -> Option<HostTarget> {
+        self.machines.get(name).map(|m| target(name, m.spec))
+    }
+
+    /// A machine whose databases are part of their rafts: what it says of them counts.
+    pub(super) fn serving(&self) -> Option<(&'a str, &'a OvnReport)> {
+        let leads = |o: &&OvnReport| o.central.southbound.as_ref().is_some_and(|d| d.leader);
+        let mut serving = self
+            .machines
+            .iter()
+            .filter(|(_, m)| m.serves())
+            .filter_map(|(name, m)| Some((*name, m.ovn_now()?)));
+        let all: Vec<_> = serving.by_ref().collect();
+        all.iter()
+            .find(|(_, o)| leads(o))
+            .or_else(|| all.first())
+            .copied()
+    }
+
+    /// The address tunnels end at on a machine, or why it is not known.
+    pub(super) fn encap_ip(&self, name: &str, machine: &Machine<'a>) -> Result<IpAddr, String> {
+        if let Some(address) = machine.spec.underlay_address {
+            return Ok(address);
+        }
+        let Some(subnet) = self.spec.underlay_subnet else {
+            return Ok(machine.spec.address);
+        };
+        let report = machine
+            .report
+            .ok_or_else(|| format!("{name} was not looked at yet"))?;
+        let inside = report
+            .interfaces
+            .iter()
+            .flat_map(|i| &i.addresses)
+            .map(ipnet::IpNet::addr)
+            .find(|a| subnet.contains(a));
+        inside.ok_or_else(|| format!("no interface of {name} has an address in {subnet}"))
+    }
+
+    pub(super) fn chassis_config(
+        &self,
+        name: &str,
+        machine: &Machine<'a>,
+        view: &View<'_>,
+    ) -> Result<ChassisConfig, String> {
+        Ok(ChassisConfig {
+            name: name.to_owned(),
+            encap_ip: self.encap_ip(name, machine)?,
+            centrals: self.addresses(),
+            tls: self.tls,
+            userspace: machine.ovn().is_some_and(|o| !o.kernel_datapath),
+            mappings: mappings(name, machine, view),
+        })
+    }
+}
+
+/// The `ovn` of a cluster whose agents run the distribution's packages.
+pub(super) fn packaged(cluster: &ClusterSpec) -> Option<&OvnSpec> {
+    cluster
+        .ovn
+        .as_ref()
+        .filter(|ovn| ovn.provider == OvnProvider::Packaged)
+}
+
+/// Who is to hold the databases: those that do, then the first by name that answer. Three when
+/// there are three members, otherwise one.
+fn choose<'a>(machines: &BTreeMap<&'a str, Machine<'a>>) -> Vec<&'a str> {
+    let candidates = machines.values().filter(|m| m.coming).count();
+    let size = if candidates >= CENTRALS { CENTRALS } else { 1 };
+    // Addresses in the rafts tell of machines that were never seen by this controller.
+    let in_rafts: BTreeSet<IpAddr> = machines
+        .values()
+        .filter(|m| m.serves())
+        .filter_map(Machine::ovn_now)
+        .flat_map(|o| [&o.central.northbound, &o.central.southbound])
+        .flatten()
+        .flat_map(|d| d.servers.iter().map(|s| s.address))
+        .collect();
+    let holds = |m: &Machine<'_>| {
+        m.ovn().is_some_and(|o| o.central.is_ours()) || in_rafts.contains(&m.spec.address)
+    };
+    let free = || {
+        machines
+            .iter()
+            .filter(|(_, m)| m.coming && m.answers && !holds(m))
+            .map(|(name, _)| *name)
+    };
+    // Without a majority nothing can take another one's place.
+    let holders = machines.values().filter(|m| holds(m));
+    let alive = holders.clone().filter(|m| m.answers).count();
+    let mut spare = if alive * 2 > holders.count() {
+        free().count()
+    } else {
+        0
+    };
+    let mut chosen: Vec<&str> = Vec::new();
+    for (name, machine) in machines.iter().filter(|(_, m)| m.coming && holds(m)) {
+        // A lost one gives way only to one that can take its place.
+        if machine.lost && spare > 0 {
+            spare -= 1;
+            continue;
+        }
+        chosen.push(name);
+    }
+    // Those that answer stay first.
+    chosen.sort_by_key(|name| (!machines[name].answers, *name));
+    chosen.truncate(size);
+    let missing = size.saturating_sub(chosen.len());
+    chosen.extend(free().take(missing));
+    chosen.sort_unstable();
+    chosen
+}
