@@ -15,6 +15,10 @@ use async_trait::async_trait;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How long a caller waits at most for something of OVN to change.
+const AWAITED: Duration = Duration::from_secs(30);
 
 /// Who asks, proven by the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,6 +179,11 @@ impl Machine {
         caller: &Caller,
         request: OvnRequest,
     ) -> Result<OvnAnswer, HostError> {
+        if let OvnRequest::AwaitChange { known } = request {
+            self.check(caller).await?;
+            let number = self.ovn_changes.after(known, AWAITED).await;
+            return Ok(OvnAnswer::Changes(number));
+        }
         self.change(caller, move |machine| async move {
             machine.local.ovn(request).await
         })

@@ -31,7 +31,7 @@ pub use trust::TrustBook;
 
 use crate::services::ceph::Ceph;
 use crate::services::host::Host;
-use crate::services::host::local::{LocalHost, OvnChanges, watch_ovn};
+use crate::services::host::local::{LocalHost, OvnChanges, follow_ovn};
 use crate::services::peer::{
     Claim, Identity, IdentityError, PeerClient, PeerHosts, Pins, StateFileError, state_file,
 };
@@ -231,7 +231,7 @@ impl Agent {
             self.config.state_dir.clone(),
         );
         let watched = stop.clone();
-        tasks.spawn(async move { watch_ovn(&state, changes, watched).await });
+        tasks.spawn(async move { follow_ovn(&state, changes, watched).await });
         tasks.spawn(renew(Arc::clone(&self.identity), stop.clone()));
         tracing::info!(
             member = self.identity.name(),

@@ -25,6 +25,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// How often a simulated machine that is asked to tell of changes looks for them.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How long it looks at most.
+const AWAITED: Duration = Duration::from_secs(30);
+
 /// The agents as one of them reaches the others.
 #[derive(Debug)]
 pub(super) struct SimHosts {
@@ -56,6 +62,21 @@ impl fmt::Debug for SimHost {
         f.debug_struct("SimHost")
             .field("target", &self.target.name)
             .finish_non_exhaustive()
+    }
+}
+
+impl SimHost {
+    /// Answers when a machine's OVN is not what it was, or after some seconds.
+    async fn ovn_change(&self, known: u64) -> Result<OvnAnswer, HostError> {
+        let begun = Instant::now();
+        loop {
+            let machine = self.reach("ovn", false).await?;
+            let number = self.shared().lock().ovn_changes(machine);
+            if number != known || begun.elapsed() >= AWAITED {
+                return Ok(OvnAnswer::Changes(number));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 
@@ -178,6 +199,9 @@ impl Host for SimHost {
     }
 
     async fn ovn(&self, request: OvnRequest) -> Result<OvnAnswer, HostError> {
+        if let OvnRequest::AwaitChange { known } = request {
+            return self.process.live(false, self.ovn_change(known)).await;
+        }
         self.process
             .live(true, async {
                 let machine = self.reach("ovn", true).await?;

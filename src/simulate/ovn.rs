@@ -73,6 +73,8 @@ impl World {
             central: self.central_report(machine),
             chassis: ChassisReport {
                 controller: m.ovn.chassis.is_some(),
+                connected: Some(true),
+                tunnels: BTreeMap::new(),
                 tls: m.ovn.chassis.as_ref().is_some_and(|c| c.tls),
                 system_id_at_start: m
                     .ovn
@@ -142,6 +144,9 @@ impl World {
         let name = self.machines[machine].config.name.clone();
         let own = &mut self.machines[machine].ovn;
         match request {
+            OvnRequest::AwaitChange { .. } => {
+                return Ok(OvnAnswer::Changes(self.ovn_changes(machine)));
+            }
             OvnRequest::MakeAuthority => {
                 own.authority.get_or_insert(format!("authority of {name}"));
             }

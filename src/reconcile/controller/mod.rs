@@ -14,6 +14,7 @@
 
 mod ceph;
 mod keeper;
+mod ovn;
 mod requests;
 mod round;
 mod runner;
@@ -139,6 +140,8 @@ struct State {
     topics: BTreeMap<ObjectRef, BTreeSet<Topic>>,
     history: History,
     breaker: Breaker,
+    /// Members whose row in OVN's southbound database went, as was told.
+    chassis_gone: BTreeSet<String>,
     /// What other people or programs did last to an object.
     foreign: BTreeMap<ObjectRef, Lifecycle>,
     /// Objects read alone while a full look is under way: the look may have older news of them.
@@ -230,6 +233,7 @@ impl Controller {
         tasks.spawn(watching::events(inner.clone()));
         tasks.spawn(watching::machines(inner.clone()));
         tasks.spawn(ceph::watch(inner.clone()));
+        tasks.spawn(ovn::watch(inner.clone()));
         Controller {
             inner,
             tasks: tokio::sync::Mutex::new(tasks),

@@ -422,6 +422,7 @@ impl Inner {
         let was_in = before.1.as_ref().is_some_and(clustered);
         let moved = in_cluster(view) != was_in && before.1.is_some();
         if ovn_changed {
+            self.tell_chassis(&mut state, &target.name, before.1.as_ref());
             self.wake_ovn(&state);
         }
         if changed {
@@ -433,23 +434,6 @@ impl Inner {
         }
         let look = moved && !state.in_flight.changes_membership();
         (look, state.world.lxd.clustered() == Some(true))
-    }
-
-    /// What one machine's databases say, or that it went silent, is about all of them.
-    fn wake_ovn(&self, state: &super::State) {
-        let uses_ovn = state
-            .desired
-            .cluster()
-            .is_some_and(|(_, c)| c.ovn.is_some());
-        if !uses_ovn {
-            return;
-        }
-        self.wake_waiting(state, &Topic::Ovn);
-        for object in state.desired.resources.keys() {
-            if matches!(object.kind, Kind::Cluster | Kind::Member) {
-                self.wake(object, Duration::ZERO);
-            }
-        }
     }
 
     async fn beat_of(&self, target: &HostTarget, joined: bool, share: bool) {

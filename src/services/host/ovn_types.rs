@@ -145,6 +145,11 @@ impl CentralConfig {
 pub struct ChassisReport {
     /// Whether ovn-controller runs.
     pub controller: bool,
+    /// Whether ovn-controller is connected to the southbound database; `None` when it does not
+    /// answer.
+    pub connected: Option<bool>,
+    /// The tunnels to other machines, by the address of their other end.
+    pub tunnels: BTreeMap<IpAddr, TunnelReport>,
     /// Whether ovn-controller is told to use the certificate.
     pub tls: bool,
     /// The name Open vSwitch takes as its system-id when it starts.
@@ -155,6 +160,17 @@ pub struct ChassisReport {
     pub bridges: BTreeMap<String, String>,
     /// The bridges, other than the integration bridge, that hold each port, by port.
     pub ports: BTreeMap<String, String>,
+}
+
+/// A tunnel as Open vSwitch has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TunnelReport {
+    /// Whether the other end is heard (BFD); `None` when nobody listens for it, which OVN only
+    /// does where a gateway may be at the other end.
+    pub up: Option<bool>,
+    /// What Open vSwitch says of it.
+    pub diagnostic: String,
 }
 
 /// A chassis as the southbound database has it.
@@ -260,6 +276,12 @@ pub enum OvnDatabase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OvnRequest {
+    /// Answer when what a heartbeat tells of OVN is not this number any more, or after some
+    /// seconds. Changes nothing.
+    AwaitChange {
+        /// The number that is known.
+        known: u64,
+    },
     /// Make the authority, unless it holds one.
     MakeAuthority,
     /// Give the authority's certificate and key.
@@ -333,6 +355,8 @@ impl fmt::Debug for AuthorityMaterial {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OvnAnswer {
+    /// The number a heartbeat would tell.
+    Changes(u64),
     /// It is done.
     Done,
     /// The authority.

@@ -321,7 +321,13 @@ impl Client {
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let requests: Map<String, Value> = tables
             .iter()
-            .map(|t| ((*t.table).to_owned(), json!([{"columns": t.columns}])))
+            .map(|t| {
+                let mut request = json!({"columns": t.columns});
+                if let Some((column, value)) = t.only {
+                    request["where"] = json!([[column, "==", value]]);
+                }
+                ((*t.table).to_owned(), json!([request]))
+            })
             .collect();
         let (to, changes_to_come) = mpsc::unbounded_channel();
         self.shared.state().monitors.insert(number, to);
@@ -349,6 +355,8 @@ pub struct MonitorTable<'a> {
     pub table: &'a str,
     /// The columns whose changes are told.
     pub columns: &'a [&'a str],
+    /// Of which rows: those whose column has this value.
+    pub only: Option<(&'a str, &'a str)>,
 }
 
 /// A change of a row.

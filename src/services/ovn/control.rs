@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How long a daemon may take to answer on its control socket.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// A raft as one of its servers sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,6 +62,15 @@ pub async fn kick(socket: &Path, database: &str, id: &str) -> Result<(), OvsdbEr
     ask(socket, "cluster/kick", &[database, id])
         .await
         .map(|_| ())
+}
+
+/// Asks ovn-controller whether it is connected to the southbound database.
+///
+/// # Errors
+/// It does not answer.
+pub async fn connected(socket: &Path) -> Result<bool, OvsdbError> {
+    let text = ask(socket, "connection-status", &[]).await?;
+    Ok(text.trim() == "connected")
 }
 
 async fn ask(socket: &Path, method: &str, params: &[&str]) -> Result<String, OvsdbError> {

@@ -162,6 +162,18 @@ rows! {
         ports: "ports" => Set<RowId>,
     }
 
+    /// Open vSwitch: what is plugged into a bridge.
+    Interface = "Interface" {
+        /// The name.
+        name: "name" => String,
+        /// `geneve` for a tunnel.
+        kind: "type" => String,
+        /// A tunnel's other end is `remote_ip`.
+        options: "options" => Map,
+        /// What is heard of the other end of a tunnel, where one listens for it.
+        bfd_status: "bfd_status" => Map,
+    }
+
     /// Open vSwitch: a port of a bridge.
     Port = "Port" {
         /// The row.

@@ -134,6 +134,7 @@ async fn a_monitor_tells_what_is_there_and_what_changes() {
     let table = MonitorTable {
         table: "Chassis",
         columns: &["name"],
+        only: None,
     };
     let mut monitor = client.monitor(SOUTHBOUND, &[table]).await.unwrap();
     let next = monitor.next().await.unwrap();

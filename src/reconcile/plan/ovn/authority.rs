@@ -173,8 +173,12 @@ pub(super) fn certificate_lacks(
     if !certificate.addresses.contains(&machine.spec.address) {
         return lacks("it is for another address", true);
     }
-    if certificate.not_after - view.now.as_second() < RENEW_DAYS * 86_400 {
-        return lacks("it ends soon", true);
+    let left = certificate.not_after - view.now.as_second();
+    if left <= 0 {
+        return lacks("it has ended", false);
+    }
+    if left < RENEW_DAYS * 86_400 {
+        return lacks(&format!("it ends in {} days", left / 86_400), true);
     }
     None
 }
@@ -192,9 +196,18 @@ pub(super) fn certificate(
         return true;
     };
     let Some(authority) = keeper(picture, view).and_then(|k| picture.target(k)) else {
-        if !lacks.renewal
-            && let Some((cluster, _)) = view.desired.cluster()
-        {
+        if lacks.renewal {
+            plan.note(
+                reasons::OVN,
+                format!(
+                    "the certificate of {name} for OVN must be made anew ({}), and no member that \
+                     answers keeps the authority that does: bring one back that has LXD's database",
+                    lacks.why
+                ),
+            );
+            return true;
+        }
+        if let Some((cluster, _)) = view.desired.cluster() {
             plan.wait(
                 Topic::Object(cluster.clone()),
                 reasons::DEPENDENCY,

@@ -8,6 +8,7 @@
 mod authority;
 mod chassis;
 mod databases;
+mod health;
 mod network;
 mod picture;
 mod raft;
@@ -35,6 +36,9 @@ pub(in crate::reconcile::plan) fn cluster(object: &ObjectRef, view: &View<'_>, p
         return;
     }
     centrals(object, &picture, view, plan);
+    if picture.tls {
+        health::authority(&picture, view, plan);
+    }
     plan.recheck_at = picture
         .centrals
         .iter()
@@ -78,6 +82,9 @@ pub(in crate::reconcile::plan) fn member(object: &ObjectRef, view: &View<'_>, pl
         return;
     }
     chassis(object, name, machine, ovn, &picture, view, plan);
+    if plan.steps.is_empty() && plan.waiting_on.is_empty() {
+        health::member(name, ovn, &picture, plan);
+    }
     differs(plan);
 }
 

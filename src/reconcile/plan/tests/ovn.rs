@@ -3,7 +3,7 @@
 use super::*;
 use crate::services::host::{
     AuthorityReport, CentralConfig, CentralReport, CertificateReport, ChassisConfig, ChassisReport,
-    ChassisRow, DatabaseReport, OvnReport, RaftMember,
+    ChassisRow, DatabaseReport, OvnReport, RaftMember, TunnelReport,
 };
 use jiff::ToSpan;
 use std::net::IpAddr;
@@ -106,6 +106,8 @@ fn serving(members: &[&str]) -> Scene {
         }
         ovn.chassis = ChassisReport {
             controller: true,
+            connected: Some(true),
+            tunnels: BTreeMap::new(),
             tls: true,
             system_id_at_start: (*member).to_owned(),
             external_ids: chassis.external_ids(&BTreeMap::new()),
@@ -395,4 +397,45 @@ fn the_northbound_connection_is_held() {
     let mut scene = serving(&THREE);
     scene.world.lxd.members = Seen::unread();
     assert!(scene.plan("Cluster/demo").changes.is_empty());
+}
+
+#[test]
+fn tunnels_that_are_down_and_controllers_without_a_database_are_told() {
+    let mut scene = serving(&THREE);
+    for (n, member) in THREE.iter().enumerate() {
+        let tunnels = &mut scene.report(member).ovn.chassis.tunnels;
+        for end in (1..=3).filter(|end| *end != n + 1) {
+            let up = Some(!(n == 1 && end == 3));
+            let diagnostic = "Control Detection Time Expired".to_owned();
+            tunnels.insert(address(end), TunnelReport { up, diagnostic });
+        }
+    }
+    scene.report("micro01").ovn.chassis.connected = Some(false);
+    scene.report("micro03").ovn.chassis.connected = None;
+    golden(
+        "ovn_tunnels_that_are_down_and_controllers_without_a_database_are_told",
+        &all(&scene, &THREE),
+    );
+    // The silence of a machine is told by its own member.
+    silent(&mut scene, "micro03", 3);
+    assert!(scene.plan("Member/micro02").notes.is_empty());
+}
+
+#[test]
+fn certificates_that_nobody_can_renew_and_an_authority_that_ends_are_told() {
+    let mut scene = serving(&THREE);
+    let certificate = &mut scene.report("micro03").ovn.certificate;
+    certificate.as_mut().expect("it has one").not_after = NOW.as_second() + 30 * 86_400;
+    for member in THREE {
+        scene.report(member).ovn.authority = None;
+    }
+    let alone = scene.plan("Member/micro03");
+    assert!(alone.steps.is_empty() && !alone.notes.is_empty());
+    let mut ending = serving(&THREE);
+    let authority = &mut ending.report("micro01").ovn.authority;
+    authority.as_mut().expect("it has one").not_after = NOW.as_second() + 100 * 86_400;
+    golden(
+        "ovn_certificates_that_nobody_can_renew_and_an_authority_that_ends_are_told",
+        &[alone, ending.plan("Cluster/demo")],
+    );
 }

@@ -28,7 +28,7 @@ mod wipe;
 mod wipefs;
 
 pub use lxd::find_lxd_socket;
-pub use ovn_watch::{OvnChanges, watch as watch_ovn};
+pub use ovn_watch::{OvnChanges, follow_ovn};
 
 use lxd_unjoin::{Became, JoinMark};
 

@@ -270,7 +270,9 @@ impl LocalHost {
         now: Timestamp,
     ) -> Result<OvnAnswer, HostError> {
         match request {
-            OvnRequest::ShareAuthority | OvnRequest::Sign { .. } => {}
+            OvnRequest::ShareAuthority
+            | OvnRequest::Sign { .. }
+            | OvnRequest::AwaitChange { .. } => {}
             OvnRequest::MakeAuthority => ovn_tls::make_authority(paths, now)?,
             OvnRequest::TakeAuthority(material) => ovn_tls::keep_authority(paths, &material)?,
             OvnRequest::RequestCertificate { name, addresses } => {

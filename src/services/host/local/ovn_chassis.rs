@@ -2,18 +2,22 @@
 
 use super::ovn::{OvnPaths, active, failed, systemctl};
 use super::ovn_central::{parse, render, tls};
-use crate::services::host::ovn_types::{ChassisConfig, ChassisReport};
+use crate::services::host::ovn_types::{ChassisConfig, ChassisReport, TunnelReport};
 use crate::services::host::types::HostError;
-use crate::services::ovn::rows::{Bridge, OpenVSwitch, Port};
-use crate::services::ovn::{Client, LOCAL, Operation, OvsdbError, value};
+use crate::services::ovn::rows::{Bridge, Interface, OpenVSwitch, Port};
+use crate::services::ovn::{Client, LOCAL, Operation, OvsdbError, control, value};
 use crate::services::peer::state_file;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// The bridge ovn-controller works on unless it is told another.
 const INTEGRATION: &str = "br-int";
+
+/// The type of a tunnel's interface.
+pub(super) const TUNNEL: &str = "geneve";
 
 fn options_file(paths: &OvnPaths) -> PathBuf {
     paths.defaults.join("ovn-host")
@@ -25,7 +29,8 @@ fn system_id_file(paths: &OvnPaths) -> PathBuf {
 
 /// Looks at Open vSwitch: its version, and what it has for OVN.
 pub(super) async fn report(paths: &OvnPaths) -> Result<(String, ChassisReport), OvsdbError> {
-    let controller = active("ovn-controller").await;
+    let (controller, connected) =
+        tokio::join!(active("ovn-controller"), controller_connected(paths));
     let client = Client::connect(&paths.ovs(), None).await?;
     let (version, external_ids) = own_row(&client).await?;
     let all: Vec<Bridge> = client.rows(LOCAL).await?;
@@ -34,6 +39,8 @@ pub(super) async fn report(paths: &OvnPaths) -> Result<(String, ChassisReport), 
     let options = fs::read_to_string(options_file(paths)).unwrap_or_default();
     let chassis = ChassisReport {
         controller,
+        connected,
+        tunnels: tunnels(&client).await?,
         tls: parse(&options).is_some_and(|w| w.contains_key("ovn-controller-ssl-key")),
         system_id_at_start: fs::read_to_string(system_id_file(paths))
             .map(|t| t.trim().to_owned())
@@ -57,6 +64,30 @@ async fn own_row(client: &Client) -> Result<(String, BTreeMap<String, String>), 
     let of_ovn = |key: &str| key == "system-id" || key.starts_with("ovn-");
     let ids = row.external_ids.0.into_iter().filter(|(k, _)| of_ovn(k));
     Ok((version, ids.collect()))
+}
+
+/// Whether ovn-controller is connected to the southbound database; `None` when it does not answer.
+pub(super) async fn controller_connected(paths: &OvnPaths) -> Option<bool> {
+    let pid = fs::read_to_string(paths.run.join("ovn-controller.pid")).ok()?;
+    let socket = paths.run.join(format!("ovn-controller.{}.ctl", pid.trim()));
+    control::connected(&socket).await.ok()
+}
+
+/// The tunnels, by the address of their other end.
+async fn tunnels(client: &Client) -> Result<BTreeMap<IpAddr, TunnelReport>, OvsdbError> {
+    let interfaces: Vec<Interface> = client.rows(LOCAL).await?;
+    let tunnels = interfaces.into_iter().filter(|i| i.kind == TUNNEL);
+    Ok(tunnels
+        .filter_map(|interface| {
+            let end = interface.options.0.get("remote_ip")?.parse().ok()?;
+            let status = &interface.bfd_status.0;
+            let report = TunnelReport {
+                up: status.get("state").map(|state| state == "up"),
+                diagnostic: status.get("diagnostic").cloned().unwrap_or_default(),
+            };
+            Some((end, report))
+        })
+        .collect())
 }
 
 fn integration_bridge(external_ids: &BTreeMap<String, String>) -> &str {

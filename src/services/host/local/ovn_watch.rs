@@ -2,42 +2,66 @@
 //! again.
 
 use super::ovn::OvnPaths;
-use crate::services::ovn::rows::{Bridge, Chassis, Connection, Database, Encap, OpenVSwitch, Row};
+use super::ovn_chassis::{self, TUNNEL};
+use crate::services::ovn::rows::{
+    Bridge, Chassis, Connection, Database, Encap, Interface, OpenVSwitch, Row,
+};
 use crate::services::ovn::{
     Client, Endpoint, LOCAL, MonitorTable, NORTHBOUND, OvsdbError, SERVER, SOUTHBOUND,
 };
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// How often a database that is not there is looked for.
 const ABSENT: Duration = Duration::from_secs(1);
 
+/// How often ovn-controller is asked whether it is connected.
+const CONNECTED: Duration = Duration::from_secs(5);
+
 /// A number that changes whenever something of OVN did. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct OvnChanges(Arc<AtomicU64>);
+#[derive(Debug, Clone)]
+pub struct OvnChanges(Arc<watch::Sender<u64>>);
+
+impl Default for OvnChanges {
+    fn default() -> OvnChanges {
+        OvnChanges(Arc::new(watch::Sender::new(0)))
+    }
+}
 
 impl OvnChanges {
     /// The number now.
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        *self.0.borrow()
     }
 
     fn changed(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0
+            .send_modify(|number| *number = number.wrapping_add(1));
+    }
+
+    /// The number when it is not `known` any more, or after `limit`.
+    pub async fn after(&self, known: u64, limit: Duration) -> u64 {
+        let mut numbers = self.0.subscribe();
+        // The sender is held here, so it does not end.
+        let _ = tokio::time::timeout(limit, numbers.wait_for(|number| *number != known)).await;
+        self.get()
     }
 }
 
 /// Follows Open vSwitch's database, and OVN's two when they are on this machine, until it is told
 /// to stop. While nothing happens this costs nothing but a look for databases that are not there.
-pub async fn watch(state: &Path, changes: OvnChanges, stop: CancellationToken) {
+pub async fn follow_ovn(state: &Path, changes: OvnChanges, stop: CancellationToken) {
     let paths = OvnPaths::real(state);
     let local = follow(
         paths.ovs(),
         &changes,
-        vec![(LOCAL, vec![table::<OpenVSwitch>(), table::<Bridge>()])],
+        vec![(
+            LOCAL,
+            vec![table::<OpenVSwitch>(), table::<Bridge>(), tunnels()],
+        )],
     );
     let north = follow(
         paths.northbound(),
@@ -58,8 +82,10 @@ pub async fn watch(state: &Path, changes: OvnChanges, stop: CancellationToken) {
             (SERVER, vec![table::<Database>()]),
         ],
     );
+    let controller = follow_controller(&paths, &changes);
     tokio::select! {
         () = stop.cancelled() => {}
+        () = controller => {}
         () = local => {}
         () = north => {}
         () = south => {}
@@ -74,6 +100,29 @@ fn table<R: Row>() -> MonitorTable<'static> {
             ["_uuid", columns @ ..] => columns,
             columns => columns,
         },
+        only: None,
+    }
+}
+
+/// Whether the other end of each tunnel is heard; what else is plugged in comes and goes with the
+/// instances.
+fn tunnels() -> MonitorTable<'static> {
+    MonitorTable {
+        table: Interface::TABLE,
+        columns: &["bfd_status"],
+        only: Some(("type", TUNNEL)),
+    }
+}
+
+/// Asks ovn-controller now and then whether it is connected: no database tells. Never ends.
+async fn follow_controller(paths: &OvnPaths, changes: &OvnChanges) {
+    let mut before = None;
+    loop {
+        let now = ovn_chassis::controller_connected(paths).await;
+        if before.replace(now).is_some_and(|before| before != now) {
+            changes.changed();
+        }
+        tokio::time::sleep(CONNECTED).await;
     }
 }
 
