@@ -6,7 +6,7 @@
 //! - A disk that is not blank is only taken with `wipe: true` and an approval that names its
 //!   serial; the root disk never.
 
-use super::ceph_disk;
+use super::ceph::disk as ceph_disk;
 use super::cluster::target;
 use super::diff::Verb;
 use super::member::silence;

@@ -66,7 +66,7 @@ pub(super) fn plan(
     }
     update(object, spec, row, ignore, view, &mut plan);
     ovn::member(object, view, &mut plan);
-    super::ceph_member::extend(object, spec, view, &mut plan);
+    super::ceph::member::extend(object, spec, view, &mut plan);
     plan
 }
 

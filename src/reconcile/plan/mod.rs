@@ -7,9 +7,6 @@
 
 mod absent;
 mod ceph;
-mod ceph_disk;
-mod ceph_member;
-mod ceph_pool;
 mod cluster;
 pub mod diff;
 mod disk;

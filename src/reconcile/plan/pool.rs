@@ -1,6 +1,6 @@
 //! `StoragePool`: the two-phase creation on all members, and what is held afterwards.
 
-use super::ceph_pool;
+use super::ceph::pool as ceph_pool;
 use super::diff::{Diff, Ignore, Verb};
 use super::half_made;
 use super::member::joiners;

@@ -1,9 +1,10 @@
 //! Storage pools on Ceph: what must be there before LXD makes one, and how Ceph's own pools below
 //! it are held.
 
-use super::ceph::{Domain, copies, domain, packaged, report};
-use super::step::{Action, CephChange, Claim, ClaimOn, Step};
-use super::{Change, Plan, Topic, View, Waiting, reasons};
+use super::copies::{Domain, copies, domain};
+use super::{packaged, report};
+use crate::reconcile::plan::step::{Action, CephChange, Claim, ClaimOn, Step};
+use crate::reconcile::plan::{Change, Plan, Topic, View, Waiting, reasons};
 use crate::resources::kinds::StoragePoolSpec;
 use crate::resources::value::ConfigValue;
 use crate::resources::{Kind, ObjectRef};
@@ -54,7 +55,10 @@ fn osd_pool(name: &str, spec: &StoragePoolSpec) -> String {
 }
 
 /// The resource as this server takes it: older ones know fewer keys.
-pub(super) fn effective(spec: &StoragePoolSpec, view: &View<'_>) -> StoragePoolSpec {
+pub(in crate::reconcile::plan) fn effective(
+    spec: &StoragePoolSpec,
+    view: &View<'_>,
+) -> StoragePoolSpec {
     let mut spec = spec.clone();
     if spec.driver == "cephfs" && ours(&spec.driver, view) && !view.world.lxd.has(MAKES_FILESYSTEM)
     {
@@ -65,7 +69,11 @@ pub(super) fn effective(spec: &StoragePoolSpec, view: &View<'_>) -> StoragePoolS
 }
 
 /// What a member names as the source on a server that wants one.
-pub(super) fn source(name: &str, spec: &StoragePoolSpec, view: &View<'_>) -> Option<String> {
+pub(in crate::reconcile::plan) fn source(
+    name: &str,
+    spec: &StoragePoolSpec,
+    view: &View<'_>,
+) -> Option<String> {
     if view.world.lxd.has(NO_SOURCE) {
         return None;
     }
@@ -78,7 +86,12 @@ pub(super) fn source(name: &str, spec: &StoragePoolSpec, view: &View<'_>) -> Opt
 
 /// What must be there before LXD makes a pool; adds what is waited for, or the steps that come
 /// first.
-pub(super) fn before(object: &ObjectRef, spec: &StoragePoolSpec, view: &View<'_>, plan: &mut Plan) {
+pub(in crate::reconcile::plan) fn before(
+    object: &ObjectRef,
+    spec: &StoragePoolSpec,
+    view: &View<'_>,
+    plan: &mut Plan,
+) {
     if !ours(&spec.driver, view) {
         return;
     }
@@ -209,7 +222,7 @@ fn make_filesystem(
 }
 
 /// Adds what is held of Ceph's own pools below a storage pool that is there.
-pub(super) fn hold(
+pub(in crate::reconcile::plan) fn hold(
     object: &ObjectRef,
     spec: &StoragePoolSpec,
     seen: &Pool,
@@ -273,7 +286,7 @@ pub(super) fn hold(
 }
 
 /// The steps that bring one of Ceph's pools to its number of copies and its rule.
-pub(super) fn held(
+pub(in crate::reconcile::plan) fn held(
     object: &ObjectRef,
     name: &str,
     pool: &CephPool,
@@ -291,8 +304,8 @@ pub(super) fn held(
         let path = format!("ceph.pool.{name}.{key}");
         plan.changes
             .push(Change::new(path.clone(), Some(&from), Some(&to)));
-        if plan.verb == super::Verb::Unchanged {
-            plan.verb = super::Verb::Update;
+        if plan.verb == crate::reconcile::plan::Verb::Unchanged {
+            plan.verb = crate::reconcile::plan::Verb::Update;
         }
         let change = CephChange::SetPool {
             pool: name.to_owned(),

@@ -7,15 +7,15 @@
 //!   holds an OSD of this cluster already is adopted.
 //! - An OSD that was set out is shown, and stays out.
 
-use super::ceph::{packaged, report};
-use super::cluster::target;
-use super::diff::Verb;
-use super::disk::{is_choice, select, take};
-use super::member::silence;
-use super::pool::on_member;
-use super::step::{Action, Claim, ClaimOn, Step};
-use super::{Change, Plan, Record, Topic, View, reasons};
+use super::{packaged, report};
 use crate::reconcile::memory::DiskChoice;
+use crate::reconcile::plan::cluster::target;
+use crate::reconcile::plan::diff::Verb;
+use crate::reconcile::plan::disk::{is_choice, select, take};
+use crate::reconcile::plan::member::silence;
+use crate::reconcile::plan::pool::on_member;
+use crate::reconcile::plan::step::{Action, Claim, ClaimOn, Step};
+use crate::reconcile::plan::{Change, Plan, Record, Topic, View, reasons};
 use crate::resources::kinds::DiskSpec;
 use crate::resources::value::Presence;
 use crate::resources::{Kind, ObjectRef};
@@ -23,12 +23,12 @@ use crate::services::ceph::CephCluster;
 use crate::services::host::{CephOsd, CephReport, CephRequest, DiskReport, WipeDisk};
 
 /// How a choice of more than one disk of a member is kept.
-pub(super) fn key(member: &str, disk: &DiskReport) -> String {
+pub(in crate::reconcile::plan) fn key(member: &str, disk: &DiskReport) -> String {
     format!("{member}:{}", disk.path)
 }
 
 /// The choices of a resource on one member.
-pub(super) fn choices<'a>(
+pub(in crate::reconcile::plan) fn choices<'a>(
     object: &ObjectRef,
     member: &'a str,
     view: &View<'a>,
@@ -44,7 +44,11 @@ pub(super) fn choices<'a>(
         .map(|(key, choice)| (key.as_str(), choice))
 }
 
-pub(super) fn plan(object: &ObjectRef, spec: &DiskSpec, view: &View<'_>) -> Plan {
+pub(in crate::reconcile::plan) fn plan(
+    object: &ObjectRef,
+    spec: &DiskSpec,
+    view: &View<'_>,
+) -> Plan {
     let mut plan = Plan::nothing(object);
     if spec.state == Presence::Absent {
         plan.refuse(
@@ -136,7 +140,10 @@ fn on_one(object: &ObjectRef, spec: &DiskSpec, member: &str, view: &View<'_>, pl
 }
 
 /// The OSD of the cluster that is on a disk.
-pub(super) fn osd_on<'a>(disk: &DiskReport, has: &'a CephReport) -> Option<&'a CephOsd> {
+pub(in crate::reconcile::plan) fn osd_on<'a>(
+    disk: &DiskReport,
+    has: &'a CephReport,
+) -> Option<&'a CephOsd> {
     has.osds.iter().find(|o| {
         !o.fsid.is_empty()
             && o.fsid == has.fsid

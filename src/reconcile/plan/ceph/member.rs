@@ -1,16 +1,23 @@
 //! Ceph on one member: access to the cluster, and the daemons that run there.
 
-use super::ceph::{ceph_address, not_installed, packaged, placement, report};
-use super::cluster::target;
-use super::diff::Verb;
-use super::step::{Action, Claim, ClaimOn, Step};
-use super::{Change, Plan, Topic, View, cluster_stands, reasons};
+use super::form::ceph_address;
+use super::placement::placement;
+use super::{not_installed, packaged, report};
+use crate::reconcile::plan::cluster::target;
+use crate::reconcile::plan::diff::Verb;
+use crate::reconcile::plan::step::{Action, Claim, ClaimOn, Step};
+use crate::reconcile::plan::{Change, Plan, Topic, View, cluster_stands, reasons};
 use crate::resources::ObjectRef;
 use crate::resources::kinds::{MemberSpec, MemberState};
 use crate::services::host::{CephAccess, CephDaemonKind, CephRequest};
 
 /// Adds what a member that has joined needs of Ceph.
-pub(super) fn extend(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan) {
+pub(in crate::reconcile::plan) fn extend(
+    object: &ObjectRef,
+    spec: &MemberSpec,
+    view: &View<'_>,
+    plan: &mut Plan,
+) {
     let Some(ceph) = packaged(view.desired) else {
         return;
     };

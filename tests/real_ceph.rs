@@ -1,0 +1,241 @@
+//! Ceph formed from packages on three real hosts, and held: needs root, `systemd-nspawn` and, for
+//! the first run, the machine's Debian mirror.
+
+mod common;
+
+use common::real::{Cloud, FIRST, Failure, Outcome, sentence, wait, with};
+use std::time::{Duration, Instant};
+
+/// Forming three monitors, managers, metadata servers and OSDs.
+const FORMING: Duration = Duration::from_secs(100);
+
+/// Repairing one drift.
+const SOON: Duration = Duration::from_secs(30);
+
+const CLUSTER: &str = "\
+apiVersion: microcloud.dev/v1
+kind: Cluster
+metadata: {name: demo}
+spec: {initiator: micro01, ceph: {provider: packaged, publicNetwork: PUBLIC}}
+---
+apiVersion: microcloud.dev/v1
+kind: StoragePool
+metadata: {name: remote}
+spec:
+  driver: ceph
+  description: Distributed storage on Ceph
+  config: {ceph.osd.pool_name: lxd_remote, ceph.rbd.du: false}
+";
+
+const FILESYSTEM: &str = "\
+apiVersion: microcloud.dev/v1
+kind: StoragePool
+metadata: {name: remote-fs}
+spec:
+  driver: cephfs
+  description: Distributed file-system storage using CephFS
+  config:
+    cephfs.create_missing: true
+    cephfs.meta_pool: lxd_cephfs_meta
+    cephfs.data_pool: lxd_cephfs_data
+    cephfs.path: lxd_cephfs
+";
+
+/// A monitor stops when the disk of the machine that runs the test is nearly full; here that says
+/// nothing. The file is there before Ceph is set up, and what is in it stays.
+const CONF: &str = "[mon]\nmon_data_avail_crit = 0\n";
+
+fn ceph(cloud: &Cloud, words: &[&str]) -> Outcome<String> {
+    let words: Vec<&str> = ["timeout", "20", "ceph"]
+        .iter()
+        .chain(words)
+        .copied()
+        .collect();
+    cloud.must(FIRST, &words)
+}
+
+fn ceph_json(cloud: &Cloud, words: &[&str]) -> Outcome<serde_json::Value> {
+    let words: Vec<&str> = words.iter().chain(&["-f", "json"]).copied().collect();
+    Ok(serde_json::from_str(&ceph(cloud, &words)?)?)
+}
+
+/// Writes the resources: three members with a disk each for Ceph, and the pool `remote`.
+fn write(cloud: &Cloud) -> Outcome {
+    let mut public = String::new();
+    for host in cloud.hosts() {
+        let address = cloud.address(&host)?.to_string();
+        let network = address
+            .rsplit_once('.')
+            .map(|(net, _)| format!("{net}.0/24"));
+        public = network.ok_or("the address has another shape")?;
+        let member = cloud.member(&host)?;
+        let (member, _) = member
+            .split_once("---")
+            .ok_or("the member has another shape")?;
+        let disk = format!(
+            "---\napiVersion: microcloud.dev/v1\nkind: Disk\nmetadata: {{name: osd-{host}}}\n\
+             spec: {{member: {host}, match: size >= 1GiB, limit: 1, use: ceph}}\n"
+        );
+        cloud.write(&format!("{host}.yaml"), &format!("{member}{disk}"))?;
+        cloud.must_with(&host, &["sh", "-c", "cat > /etc/ceph/ceph.conf"], CONF)?;
+    }
+    cloud.write("cluster.yaml", &CLUSTER.replace("PUBLIC", &public))
+}
+
+/// Does something by hand and waits until it is as it was.
+fn comes_back(
+    cloud: &Cloud,
+    what: &str,
+    (host, script): (&str, &str),
+    good: impl Fn() -> Outcome<Result<(), String>>,
+) -> Outcome {
+    let begun = Instant::now();
+    cloud.must(host, &["sh", "-ec", script])?;
+    wait(what, SOON, good)?;
+    cloud.wait_ready(FIRST, SOON)?;
+    eprintln!("{what}: repaired after {:.1?}", begun.elapsed());
+    Ok(())
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(seen: &T, wanted: &T) -> Result<(), String> {
+    if seen == wanted {
+        Ok(())
+    } else {
+        Err(format!("{seen:?}, wanted {wanted:?}"))
+    }
+}
+
+#[test]
+fn ceph_is_formed_from_packages_and_held() -> Outcome {
+    with("real-ceph", 3, |cloud| {
+        write(cloud)?;
+        let hosts = cloud.hosts();
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        let begun = Instant::now();
+        cloud.start_agents(&hosts)?;
+        cloud.wait_formed(&hosts, FORMING)?;
+        eprintln!("formed after {:.1?}", begun.elapsed());
+        formed(cloud)?;
+        keys_are_private(cloud, &hosts)?;
+        drifts(cloud)?;
+        out_stays_out(cloud)?;
+        filesystem(cloud)
+    })
+}
+
+fn formed(cloud: &Cloud) -> Outcome {
+    let status = ceph_json(cloud, &["status"])?;
+    let number = |pointer: &str| status.pointer(pointer).and_then(serde_json::Value::as_u64);
+    let seen = [
+        number("/osdmap/num_osds"),
+        number("/osdmap/num_up_osds"),
+        number("/osdmap/num_in_osds"),
+        number("/monmap/num_mons"),
+        number("/fsmap/up:standby"),
+    ];
+    same(&seen, &[Some(3); 5])?;
+    let quorum = status["quorum"].as_array().map(Vec::len);
+    same(&quorum, &Some(3))?;
+    let tolerated = ["MGR_MODULE_DEPENDENCY", "MON_DISK_LOW"];
+    let checks = status["health"]["checks"].as_object();
+    for code in checks.into_iter().flat_map(|c| c.keys()) {
+        if !tolerated.contains(&code.as_str()) {
+            return Err(format!("Ceph tells of {code}: {status:#}").into());
+        }
+    }
+    let pool = cloud.query("micro02", "/1.0/storage-pools/remote")?;
+    same(&pool["status"], &"Created".into())?;
+    same(&pool["config"]["ceph.osd.pool_name"], &"lxd_remote".into())?;
+    Ok(size(cloud)?.and_then(|()| rule(cloud).unwrap_or_else(|e| Err(e.to_string())))?)
+}
+
+fn pool_value(cloud: &Cloud, key: &str) -> Outcome<serde_json::Value> {
+    let got = ceph_json(cloud, &["osd", "pool", "get", "lxd_remote", key])?;
+    Ok(got[key].clone())
+}
+
+fn size(cloud: &Cloud) -> Outcome<Result<(), String>> {
+    Ok(same(&pool_value(cloud, "size")?, &3.into()))
+}
+
+fn rule(cloud: &Cloud) -> Outcome<Result<(), String>> {
+    Ok(same(
+        &pool_value(cloud, "crush_rule")?,
+        &"microcloud_host".into(),
+    ))
+}
+
+fn keys_are_private(cloud: &Cloud, hosts: &[&str]) -> Outcome {
+    for host in hosts {
+        let script = "find /etc/ceph /var/lib/ceph -name '*keyring*' -perm /077; \
+                      journalctl -u microcloud | grep -c 'AQ[A-Za-z0-9+/]\\{36\\}==' || true";
+        let found = cloud.must(host, &["sh", "-c", script])?;
+        same(&found.trim(), &"0").map_err(|e| format!("{host}: {e}"))?;
+    }
+    Ok(())
+}
+
+fn drifts(cloud: &Cloud) -> Outcome {
+    let by_hand = "ceph osd pool set lxd_remote size 2";
+    comes_back(cloud, "a pool's size", (FIRST, by_hand), || size(cloud))?;
+    let by_hand = "ceph osd pool set lxd_remote crush_rule replicated_rule";
+    comes_back(cloud, "a pool's rule", (FIRST, by_hand), || rule(cloud))?;
+    let kill = "systemctl kill --signal=KILL 'ceph-osd@*' && systemctl stop 'ceph-osd@*'";
+    comes_back(cloud, "an OSD", ("micro02", kill), || {
+        let stat = ceph_json(cloud, &["osd", "stat"])?;
+        let unit = cloud.must(
+            "micro02",
+            &["systemctl", "list-units", "ceph-osd@*.service"],
+        )?;
+        Ok(if unit.contains(" running ") {
+            same(&stat["num_up_osds"], &3.into())
+        } else {
+            Err(unit)
+        })
+    })?;
+    let stop = "systemctl stop ceph-mon@micro03";
+    comes_back(cloud, "a monitor", ("micro03", stop), || {
+        let unit = "ceph-mon@micro03";
+        let active = cloud.run("micro03", &["systemctl", "is-active", unit], "")?;
+        if !active.status.success() {
+            return Ok(Err("it does not run".to_owned()));
+        }
+        let status = ceph_json(cloud, &["status"])?;
+        Ok(same(&status["quorum"].as_array().map(Vec::len), &Some(3)))
+    })
+}
+
+/// An OSD that a person set out is shown, and left out.
+fn out_stays_out(cloud: &Cloud) -> Outcome {
+    let tree = ceph_json(cloud, &["osd", "find", "0"])?;
+    let host = tree["crush_location"]["host"].as_str().ok_or("no host")?;
+    let disk = format!("Disk/osd-{host}");
+    ceph(cloud, &["osd", "out", "0"])?;
+    cloud.wait_says(FIRST, &disk, &["was set out", "ceph osd in 0"], SOON)?;
+    std::thread::sleep(Duration::from_secs(3));
+    let stat = ceph_json(cloud, &["osd", "stat"])?;
+    same(&stat["num_in_osds"], &2.into())?;
+    ceph(cloud, &["osd", "in", "0"])?;
+    cloud.wait_objects(FIRST, &[&disk], SOON)
+}
+
+/// The file system and its pools are made; where the kernel cannot mount it, the pool says so.
+fn filesystem(cloud: &Cloud) -> Outcome {
+    cloud.write("filesystem.yaml", FILESYSTEM)?;
+    let name = "StoragePool/remote-fs";
+    let mountable = cloud.must(
+        FIRST,
+        &["sh", "-c", "grep -cw ceph /proc/filesystems || true"],
+    )?;
+    if mountable.trim() == "0" {
+        let words = ["Failed to mount", "no such device"];
+        let said = cloud.wait_says(FIRST, name, &words, SOON)?;
+        eprintln!("remote-fs: {}", sentence(&said));
+    } else {
+        cloud.wait_objects(FIRST, &[name], SOON)?;
+    }
+    let found = ceph_json(cloud, &["fs", "ls"])?;
+    same(&found[0]["name"], &"lxd_cephfs".into()).map_err(Failure::from)?;
+    same(&found[0]["metadata_pool"], &"lxd_cephfs_meta".into())?;
+    Ok(same(&found[0]["data_pools"][0], &"lxd_cephfs_data".into())?)
+}
