@@ -125,10 +125,19 @@ impl<'a> Check<'a> {
             let Some(subnet) = subnet else { continue };
             let path = at!["spec", "ceph", field];
             self.subnet(path, subnet);
-            if matches!(ceph.provider, CephProvider::None | CephProvider::External) {
-                self.wrong_key(path, format!("`{field}` is for a Ceph that is formed here"))
-                    .help = Some("remove it".to_owned());
-            }
+            self.formed_here(ceph, field);
+        }
+        if let (Some(public), Some(cluster)) = (&ceph.public_network, &ceph.cluster_network)
+            && public.addr().is_ipv4() != cluster.addr().is_ipv4()
+        {
+            self.wrong(
+                at!["spec", "ceph", "clusterNetwork"],
+                format!("`{cluster}` is of another family than `publicNetwork`"),
+            )
+            .help = Some("Ceph's daemons speak either IPv4 or IPv6".to_owned());
+        }
+        if ceph.replicas.is_some() {
+            self.formed_here(ceph, "replicas");
         }
         if let Some(replicas) = ceph.replicas
             && !(1..=MOST_REPLICAS).contains(&replicas)
@@ -136,6 +145,17 @@ impl<'a> Check<'a> {
             let message =
                 format!("`replicas` must be between 1 and {MOST_REPLICAS}, not {replicas}");
             self.wrong(at!["spec", "ceph", "replicas"], message);
+        }
+    }
+
+    /// What only a Ceph has that is formed here.
+    fn formed_here(&mut self, ceph: &CephSpec, field: &'static str) {
+        if matches!(ceph.provider, CephProvider::None | CephProvider::External) {
+            self.wrong_key(
+                at!["spec", "ceph", field],
+                format!("`{field}` is for a Ceph that is formed here"),
+            )
+            .help = Some("remove it".to_owned());
         }
     }
 

@@ -85,7 +85,7 @@ impl<'a> Context<'a> {
                     if let DiskUse::Pool(pool) = &spec.usage {
                         self.sources.entry((pool, member)).or_default().push(origin);
                     }
-                    if let Some(path) = &spec.path {
+                    for path in spec.path.iter().chain(&spec.wal).chain(&spec.db) {
                         self.devices.entry((member, path)).or_default().push(origin);
                     }
                 }

@@ -43,19 +43,51 @@ impl<'a> Check<'a> {
         }
         self.limit(spec);
         match &spec.usage {
-            DiskUse::Ceph => self.for_ceph(),
+            DiskUse::Ceph => {
+                self.for_ceph();
+                self.beside(spec);
+            }
             DiskUse::Pool(pool) => self.for_pool(spec, pool),
         }
-        if let Some(path) = &spec.path {
-            let members = spec.member.iter().chain(spec.members.iter().flatten());
-            let origin = &self.located.resource.origin;
-            for member in members {
-                if let Some(other) = self.context.other_claim(member, path, origin) {
-                    let message = format!("`{path}` of `{member}` is used by another Disk");
-                    self.wrong(at!["spec", "path"], message).help =
-                        Some(format!("the other one is at {other}"));
-                    break;
-                }
+        for (field, path) in [("path", &spec.path), ("wal", &spec.wal), ("db", &spec.db)] {
+            if let Some(path) = path {
+                self.claimed(spec, field, path);
+            }
+        }
+    }
+
+    /// A device is given away once.
+    fn claimed(&mut self, spec: &'a DiskSpec, field: &'static str, path: &'a str) {
+        let members = spec.member.iter().chain(spec.members.iter().flatten());
+        let origin = &self.located.resource.origin;
+        for member in members {
+            if let Some(other) = self.context.other_claim(member, path, origin) {
+                let message = format!("`{path}` of `{member}` is used by another Disk");
+                self.wrong(at!["spec", field], message).help =
+                    Some(format!("the other one is at {other}"));
+                break;
+            }
+        }
+    }
+
+    /// The devices of the log and the database belong to one disk.
+    fn beside(&mut self, spec: &'a DiskSpec) {
+        for (field, device) in [("wal", &spec.wal), ("db", &spec.db)] {
+            let Some(device) = device else { continue };
+            let path = at!["spec", field];
+            if spec.path.as_ref() == Some(device) {
+                self.wrong(path, format!("`{device}` is the disk itself"))
+                    .help = Some(format!("remove `{field}`: it is on the disk then"));
+            } else if field == "db" && spec.wal.as_ref() == Some(device) {
+                self.wrong(path, format!("`{device}` is the device of `wal` already"))
+                    .help = Some("remove `wal`: the log is beside the database then".to_owned());
+            }
+            if spec.path.is_none() && spec.limit != Some(1) {
+                self.wrong_key(
+                    path,
+                    format!("`{field}` is for one disk, and `match` may take more"),
+                )
+                .help = Some("write `limit: 1`, and a Disk for each device".to_owned());
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::Check;
 use crate::catalog::{self, Owner};
 use crate::resources::check::{listed, nearest};
-use crate::resources::kinds::{InstanceService, StoragePoolSpec};
+use crate::resources::kinds::{CephProvider, InstanceService, StoragePoolSpec};
 use crate::resources::object::Kind;
 use crate::resources::positions::at;
 
@@ -65,7 +65,20 @@ impl<'a> Check<'a> {
         let missing = match self.context.instances() {
             Some(InstanceService::Lxd) if INCUS_ONLY.contains(&driver) => "LXD",
             Some(InstanceService::Incus) if LXD_ONLY.contains(&driver) => "Incus",
-            _ => return,
+            _ => {
+                if matches!(driver, "ceph" | "cephfs" | "cephobject")
+                    && let Some((cluster, origin)) = self.context.cluster()
+                    && let Some(ceph) = &cluster.ceph
+                    && ceph.provider == CephProvider::None
+                {
+                    self.wrong(
+                        path,
+                        format!("the Cluster has no Ceph for a `{driver}` pool"),
+                    )
+                    .help = Some(format!("see `ceph` of the Cluster at {origin}"));
+                }
+                return;
+            }
         };
         self.wrong(path, format!("{missing} has no driver `{driver}`"))
             .help = Some("the Cluster's `instances` says which service runs instances".to_owned());
