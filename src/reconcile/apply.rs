@@ -7,7 +7,9 @@
 //! - Guards are read again just before; one that does not hold stops the step and changes nothing.
 //! - Secrets are read here and go nowhere but into the request.
 
-use super::plan::step::{Action, CephChange, Guard, OvnAction, Step, Values};
+mod ceph;
+
+use super::plan::step::{Action, Guard, OvnAction, Step, Values};
 use crate::resources::value::ConfigValue;
 use crate::services::ceph::{Ceph, CephError};
 use crate::services::host::{
@@ -224,6 +226,7 @@ impl Applier {
                 majority,
                 fsid,
             } => self.no_ceph(targets, *majority, fsid).await,
+            Guard::MonitorSpare { name } => self.monitor_spare(name).await,
             Guard::Standalone { target, leftovers } => self.standalone(target, leftovers).await,
             Guard::JoinsInto { pools, networks } => self.joins_into(pools, networks).await,
         }
@@ -260,60 +263,6 @@ impl Applier {
             }
         }
         Ok(())
-    }
-
-    async fn no_ceph(
-        &self,
-        targets: &[HostTarget],
-        majority: usize,
-        fsid: &str,
-    ) -> Result<(), Stop> {
-        let looks = targets.iter().map(|t| {
-            let host = self.hosts.host(t);
-            async move { (t, host.report().await) }
-        });
-        let mut answered = 0;
-        for (target, report) in join_all(looks).await {
-            let Ok(report) = report else { continue };
-            answered += 1;
-            if !report.ceph.fsid.is_empty() && report.ceph.fsid != fsid {
-                let reason = format!("{} belongs to a Ceph cluster", target.name);
-                return Err(Stop::Stale(reason));
-            }
-        }
-        if answered < majority {
-            let reason = format!("only {answered} of {} listed members answer", targets.len());
-            return Err(Stop::Stale(reason));
-        }
-        Ok(())
-    }
-
-    async fn change_ceph(&self, change: &CephChange) -> Result<(), CephError> {
-        let ceph = &self.ceph;
-        match change {
-            CephChange::SetConfig {
-                section,
-                name,
-                value,
-            } => ceph.set_config(section, name, value).await,
-            CephChange::CreateRule {
-                name,
-                failure_domain,
-            } => ceph.create_rule(name, failure_domain).await,
-            CephChange::MoveHost { host, rack } => ceph.move_host(host, rack).await,
-            CephChange::SetPool { pool, name, value } => ceph.set_pool(pool, name, value).await,
-            CephChange::CreatePool {
-                pool,
-                pg_num,
-                rule,
-                application,
-            } => ceph.create_pool(pool, *pg_num, rule, application).await,
-            CephChange::CreateFilesystem {
-                name,
-                metadata,
-                data,
-            } => ceph.create_filesystem(name, metadata, data).await,
-        }
     }
 
     async fn standalone(&self, target: &HostTarget, leftovers: &Leftovers) -> Result<(), Stop> {

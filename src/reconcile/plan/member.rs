@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long an agent may be silent before its member counts as lost.
-const SILENCE: Duration = Duration::from_secs(8);
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// The path by which the inventory remembers that this program evacuated a member.
 const EVACUATED_BY_US: &str = "state.Evacuated";
@@ -523,6 +523,7 @@ fn update(
     if let Some(why) = own_unknown {
         plan.unknown(&format!("the server keys of {name}"), &why);
     }
+    silent_agent(name, view, plan);
     match seen.status.as_str() {
         "Offline" => plan.wait(
             Topic::Members,
@@ -539,7 +540,6 @@ fn update(
         ),
         _ => {}
     }
-    silent_agent(name, view, plan);
     evacuation(object, spec, seen, evacuated_by_us, plan);
 
     let unreachable = matches!(seen.status.as_str(), "Offline" | "Blocked");
@@ -605,14 +605,20 @@ fn silent_agent(name: &str, view: &View<'_>, plan: &mut Plan) {
         return;
     };
     if age(view.now, since) >= SILENCE {
-        plan.wait(
-            Topic::Host(name.to_owned()),
-            reasons::UNREACHABLE,
-            format!(
-                "the agent of {name} has been silent since {since}: {}",
-                silence(name, view)
-            ),
+        let mut message = format!(
+            "the agent of {name} has been silent since {since}: {}",
+            silence(name, view)
         );
+        let carried = super::lost::carried(name, view);
+        if !carried.is_empty() {
+            message.push_str(&format!("; it carries {carried}"));
+        }
+        if let Some(held) = super::lost::no_more(name, view) {
+            message.push_str(&format!(
+                "; nothing more may be taken from {held} until it is back"
+            ));
+        }
+        plan.wait(Topic::Host(name.to_owned()), reasons::UNREACHABLE, message);
     } else {
         plan.recheck_at = Some(crate::reconcile::clock::after(since, SILENCE));
     }

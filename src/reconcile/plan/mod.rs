@@ -11,6 +11,7 @@ mod cluster;
 pub mod diff;
 mod disk;
 mod half_made;
+mod lost;
 mod member;
 mod network;
 mod ovn;

@@ -65,6 +65,9 @@ impl Step {
                 | Action::WipeDisk { .. }
                 | Action::DropHalfJoined { .. }
                 | Action::DropErroredNetwork { .. }
+                | Action::Ceph {
+                    change: CephChange::RemoveMonitor { .. },
+                }
         ) || matches!(&self.action, Action::Ovn(action) if action.destructive())
     }
 
@@ -172,6 +175,11 @@ pub enum Guard {
         majority: usize,
         /// The cluster that is being formed.
         fsid: String,
+    },
+    /// The monitor is out of the quorum and all others are in it.
+    MonitorSpare {
+        /// The monitor.
+        name: String,
     },
     /// The machine's service is standalone and holds nothing more than this.
     Standalone {
@@ -509,6 +517,7 @@ impl OvnAction {
         )
     }
 }
+
 /// A change in a Ceph cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CephChange {
@@ -520,6 +529,11 @@ pub enum CephChange {
         name: String,
         /// The value.
         value: String,
+    },
+    /// Take a monitor out of the map.
+    RemoveMonitor {
+        /// The monitor.
+        name: String,
     },
     /// Make a CRUSH rule.
     CreateRule {

@@ -1,10 +1,14 @@
 //! Looking at a cluster again and again: the epochs first, the maps only when they moved.
 
 use super::client::Ceph;
+use super::command::Command;
 use super::error::CephError;
-use super::types::answers::{ConfigEntry, FsDump, MgrDump, MonDump, OsdDump, Rule, Status, Tree};
+use super::types::answers::{
+    ConfigEntry, FsDump, Health, MgrDump, MonDump, OsdDump, Rule, Status, Tree,
+};
 use super::types::{
-    CephCluster, CephPool, CrushRule, FileSystem, HealthCheck, Managers, Monitor, Osd, TOLERATED,
+    CephCluster, CephPool, CrushRule, FileSystem, Fullness, HealthCheck, Managers, Monitor, Osd,
+    TOLERATED,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,7 +71,7 @@ impl Look {
         self.looks += 1;
         if self.looks >= LOOKS || self.moved.as_ref() != Some(&moved) {
             self.looks = 0;
-            self.cluster = maps(ceph).await?;
+            self.cluster = maps(ceph, &status).await?;
         }
         self.moved = Some(moved);
         absorb(&mut self.cluster, status);
@@ -105,7 +109,7 @@ fn absorb(cluster: &mut CephCluster, status: Status) {
         .collect();
 }
 
-async fn maps(ceph: &Ceph) -> Result<CephCluster, CephError> {
+async fn maps(ceph: &Ceph, status: &Status) -> Result<CephCluster, CephError> {
     let mons: MonDump = ceph.ask("mon dump").await?;
     let mgrs: MgrDump = ceph.ask("mgr dump").await?;
     let fs: FsDump = ceph.ask("fs dump").await?;
@@ -114,6 +118,14 @@ async fn maps(ceph: &Ceph) -> Result<CephCluster, CephError> {
     let rules: Vec<Rule> = ceph.ask("osd crush rule dump").await?;
     let config: Vec<ConfigEntry> = ceph.ask("config dump").await?;
     let versions: BTreeMap<String, BTreeMap<String, u64>> = ceph.ask("versions").await?;
+
+    let raised = |code: &String| !TOLERATED.contains(&code.as_str());
+    let details: Health = if status.health.checks.keys().any(raised) {
+        let command = Command::new("health").with("detail", "detail");
+        ceph.read(&command).await?
+    } else {
+        Health::default()
+    };
 
     let nodes: BTreeMap<i64, &_> = tree.nodes.iter().map(|n| (n.id, n)).collect();
     let parent = |id: i64, kind: &str| {
@@ -173,6 +185,7 @@ async fn maps(ceph: &Ceph) -> Result<CephCluster, CephError> {
                     up: o.up == 1,
                     in_: o.in_ == 1,
                     host: parent(o.osd, "host").unwrap_or_default(),
+                    full: Fullness::of(o.state.iter().map(String::as_str)),
                 };
                 (o.osd, osd)
             })
@@ -192,6 +205,7 @@ async fn maps(ceph: &Ceph) -> Result<CephCluster, CephError> {
                     min_size: p.min_size,
                     rule: p.crush_rule,
                     replicated: p.kind == 1,
+                    full: Fullness::of(p.flags_names.split(',')),
                 };
                 (p.pool_name, pool)
             })
@@ -212,6 +226,14 @@ async fn maps(ceph: &Ceph) -> Result<CephCluster, CephError> {
             .filter(|c| c.mask.is_empty())
             .map(|c| ((c.section, c.name), c.value))
             .collect(),
+        unclean_pools: details.said_by("PG_").filter_map(pool_of).collect(),
+        skewed: details
+            .said_by("MON_CLOCK_SKEW")
+            .filter_map(|said| {
+                let name = said.split_whitespace().next()?.strip_prefix("mon.")?;
+                Some(name.to_owned())
+            })
+            .collect(),
         flags: osds
             .flags_set
             .into_iter()
@@ -227,6 +249,20 @@ async fn maps(ceph: &Ceph) -> Result<CephCluster, CephError> {
             .collect(),
         ..CephCluster::default()
     })
+}
+
+impl Health {
+    /// What the checks whose codes begin so say of single things.
+    fn said_by<'a>(&'a self, code: &'a str) -> impl Iterator<Item = &'a str> {
+        let checks = self.checks.iter().filter(move |(c, _)| c.starts_with(code));
+        checks.flat_map(|(_, check)| check.detail.iter().map(|d| d.message.as_str()))
+    }
+}
+
+/// The pool of `pg 2.1f is active+undersized+degraded, …`.
+fn pool_of(said: &str) -> Option<i64> {
+    let (pool, _) = said.strip_prefix("pg ")?.split_once('.')?;
+    pool.parse().ok()
 }
 
 #[cfg(test)]
@@ -261,10 +297,11 @@ mod tests {
                 "mon dump" => r#"{"epoch":1,"mons":[{"rank":0,"name":"micro01","public_addrs":{"addrvec":[{"type":"v2","addr":"10.0.0.1:3300","nonce":0},{"type":"v1","addr":"10.0.0.1:6789","nonce":0}]}}]}"#.into(),
                 "mgr dump" => r#"{"active_name":"micro01","available":true,"standbys":[{"name":"micro02"}]}"#.into(),
                 "fs dump" => r#"{"standbys":[{"name":"micro02","state":"up:standby"}],"filesystems":[{"mdsmap":{"fs_name":"lxd_cephfs","metadata_pool":2,"data_pools":[3],"info":{"gid_1":{"name":"micro01","state":"up:active"}}}}]}"#.into(),
-                "osd dump" => r#"{"flags_set":["sortbitwise","noout"],"pools":[{"pool":1,"pool_name":"x","type":1,"size":3,"min_size":2,"crush_rule":0}],"osds":[{"osd":0,"uuid":"u","up":1,"in":1,"state":["exists","up"]},{"osd":1,"uuid":"v","up":0,"in":0,"state":["autoout","new"]}]}"#.into(),
+                "osd dump" => r#"{"flags_set":["sortbitwise","noout"],"pools":[{"pool":1,"pool_name":"x","type":1,"size":3,"min_size":2,"crush_rule":0,"flags_names":"hashpspool,nearfull"}],"osds":[{"osd":0,"uuid":"u","up":1,"in":1,"state":["exists","up","nearfull","backfillfull"]},{"osd":1,"uuid":"v","up":0,"in":0,"state":["autoout","new"]}]}"#.into(),
                 "osd tree" => r#"{"nodes":[{"id":-1,"name":"default","type":"root","children":[-5]},{"id":-5,"name":"a","type":"rack","children":[-3]},{"id":-3,"name":"micro01","type":"host","children":[0]},{"id":0,"name":"osd.0","type":"osd"}],"stray":[]}"#.into(),
                 "osd crush rule dump" => r#"[{"rule_id":0,"rule_name":"replicated_rule","steps":[{"op":"take","item":-1},{"op":"chooseleaf_firstn","num":0,"type":"host"},{"op":"emit"}]}]"#.into(),
                 "config dump" => r#"[{"section":"mon","name":"k","value":"false","mask":""},{"section":"osd","name":"k","value":"1","mask":"host:a"}]"#.into(),
+                "health" => r#"{"checks":{"PG_DEGRADED":{"detail":[{"message":"pg 2.1f is active+undersized+degraded, acting [0]"},{"message":"pg 2.3 is stuck undersized for 2m"}]},"MON_CLOCK_SKEW":{"detail":[{"message":"mon.micro02 clock skew 0.6s > max 0.05s (latency 0.001s)"}]}}}"#.into(),
                 "versions" => r#"{"overall":{"ceph version 18.2.7 (6b0) reef (stable)":3}}"#.into(),
                 other => panic!("{other} was asked"),
             })
@@ -277,17 +314,17 @@ mod tests {
         let ceph = Ceph::new(recorded.clone());
         let mut look = Look::default();
         let first = look.look(&ceph).await.unwrap();
-        assert_eq!(recorded.asked.load(Ordering::SeqCst), 9);
+        assert_eq!(recorded.asked.load(Ordering::SeqCst), 10);
         assert_eq!(look.look(&ceph).await.unwrap(), first);
         assert_eq!(
             recorded.asked.load(Ordering::SeqCst),
-            10,
+            11,
             "one short answer"
         );
         let moved = STATUS.replace("\"epoch\":7", "\"epoch\":8");
         *recorded.status.lock().unwrap() = Some(moved);
         look.look(&ceph).await.unwrap();
-        assert_eq!(recorded.asked.load(Ordering::SeqCst), 19);
+        assert_eq!(recorded.asked.load(Ordering::SeqCst), 21);
     }
 
     #[tokio::test]
@@ -302,6 +339,10 @@ mod tests {
         assert_eq!(seen.mds["micro02"], "standby");
         assert_eq!(seen.osds.len(), 1, "one without a disk is none");
         assert_eq!(seen.osds[&0].host, "micro01");
+        assert_eq!(seen.osds[&0].full, Some(Fullness::Backfill));
+        assert_eq!(seen.pools["x"].full, Some(Fullness::Near));
+        assert_eq!(seen.unclean_pools.iter().collect::<Vec<_>>(), [&2]);
+        assert_eq!(seen.skewed.iter().collect::<Vec<_>>(), ["micro02"]);
         assert_eq!(seen.hosts["micro01"].as_deref(), Some("a"));
         assert_eq!(seen.rules["replicated_rule"].failure_domain, "host");
         assert_eq!(seen.config("mon", "k"), Some("false"));

@@ -36,6 +36,10 @@ pub struct CephCluster {
     /// States of placement groups other than `active` and `clean` (and their scrubbing), such as
     /// `undersized`.
     pub unclean: BTreeSet<String>,
+    /// Numbers of pools with such placement groups, the first of them.
+    pub unclean_pools: BTreeSet<i64>,
+    /// Monitors whose clock differs from the leading one's.
+    pub skewed: BTreeSet<String>,
     /// Flags of the OSD map that hold something back, such as `noout` or `full`.
     pub flags: BTreeSet<String>,
     /// Versions of Ceph that run, such as `18.2.7`.
@@ -100,6 +104,33 @@ pub struct Osd {
     pub in_: bool,
     /// The CRUSH host it is below.
     pub host: String,
+    /// How full it is, from the first of Ceph's ratios on.
+    pub full: Option<Fullness>,
+}
+
+/// Which of Ceph's ratios something has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fullness {
+    /// `nearfull`: a warning.
+    Near,
+    /// `backfillfull`: nothing is moved to it any more.
+    Backfill,
+    /// `full`: nothing is written to it any more.
+    Full,
+}
+
+impl Fullness {
+    /// The highest of the ratios that words such as `nearfull` name.
+    pub(super) fn of<'a>(words: impl Iterator<Item = &'a str>) -> Option<Fullness> {
+        words
+            .filter_map(|word| match word {
+                "nearfull" => Some(Fullness::Near),
+                "backfillfull" => Some(Fullness::Backfill),
+                "full" | "full_quota" => Some(Fullness::Full),
+                _ => None,
+            })
+            .max()
+    }
 }
 
 /// A pool of Ceph.
@@ -115,6 +146,8 @@ pub struct CephPool {
     pub rule: i64,
     /// Whether it keeps copies; an erasure coded pool's size follows its profile.
     pub replicated: bool,
+    /// How full it is, from the first of Ceph's ratios on.
+    pub full: Option<Fullness>,
 }
 
 /// A CRUSH rule.
@@ -144,6 +177,14 @@ impl CephCluster {
             .map(|o| o.host.as_str())
             .filter(|h| !h.is_empty())
             .collect()
+    }
+
+    /// The OSDs of a CRUSH host.
+    pub fn osds_of(&self, host: &str) -> impl Iterator<Item = (i64, &Osd)> {
+        self.osds
+            .iter()
+            .filter(move |(_, osd)| osd.host == host)
+            .map(|(id, osd)| (*id, osd))
     }
 
     /// The rule of a number.
@@ -203,6 +244,7 @@ pub(super) mod answers {
     pub struct Check {
         pub severity: String,
         pub summary: Summary,
+        pub detail: Vec<Summary>,
         pub muted: bool,
     }
 
@@ -342,6 +384,7 @@ pub(super) mod answers {
         pub size: u32,
         pub min_size: u32,
         pub crush_rule: i64,
+        pub flags_names: String,
     }
 
     #[derive(Debug, Clone, Default, Deserialize)]

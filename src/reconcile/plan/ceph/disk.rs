@@ -7,7 +7,7 @@
 //!   holds an OSD of this cluster already is adopted.
 //! - An OSD that was set out is shown, and stays out.
 
-use super::{packaged, report};
+use super::{health, packaged, report};
 use crate::reconcile::memory::DiskChoice;
 use crate::reconcile::plan::cluster::target;
 use crate::reconcile::plan::diff::Verb;
@@ -255,5 +255,7 @@ fn osd(
                  somebody says: ceph osd in {id}"
             ),
         );
+    } else {
+        health::of_osd(id, member, known, plan);
     }
 }

@@ -2,9 +2,120 @@
 
 use super::copies::copies;
 use crate::reconcile::plan::{Plan, Topic, View, reasons};
-use crate::services::ceph::{CephCluster, HealthCheck};
+use crate::services::ceph::{CephCluster, CephPool, Fullness, HealthCheck, Osd};
 
-/// What is wrong with the cluster, as far as it is nobody else's.
+/// What is wrong with a member's own part.
+pub(super) fn of_member(name: &str, cluster: &CephCluster, plan: &mut Plan) {
+    if cluster.monitors.get(name).is_some_and(|m| !m.in_quorum) {
+        plan.wait(
+            Topic::World,
+            reasons::MONITOR_DOWN,
+            format!(
+                "the monitor of {name} is out of the quorum: do the machines reach each other on \
+                 ports 3300 and 6789? journalctl -u ceph-mon@{name} there tells more"
+            ),
+        );
+    }
+    if cluster.skewed.contains(name) {
+        plan.wait(
+            Topic::World,
+            reasons::CLOCK_SKEW,
+            format!(
+                "the clock of {name} differs from that of Ceph's leading monitor: set the time \
+                 there (timedatectl), and have it synchronised"
+            ),
+        );
+    }
+}
+
+/// What is wrong with pools that something is kept in.
+pub(super) fn of_pools(names: &[&String], cluster: &CephCluster, plan: &mut Plan) {
+    let with = |test: &dyn Fn(&CephPool) -> bool| -> Vec<&str> {
+        let pools = names
+            .iter()
+            .filter(|n| cluster.pools.get(**n).is_some_and(test));
+        pools.map(|n| n.as_str()).collect()
+    };
+    let full = with(&|p| p.full > Some(Fullness::Near));
+    let nearly = with(&|p| p.full == Some(Fullness::Near));
+    for (pools, how) in [
+        (full, "full: writing fails or will soon"),
+        (nearly, "nearly full"),
+    ] {
+        if !pools.is_empty() {
+            plan.wait(
+                Topic::World,
+                reasons::CEPH_FULL,
+                format!(
+                    "{} is {how}; add disks, or delete what is not needed",
+                    pools.join(", ")
+                ),
+            );
+        }
+    }
+    let unclean = with(&|p| cluster.unclean_pools.contains(&p.id));
+    if !unclean.is_empty() {
+        plan.wait(
+            Topic::World,
+            reasons::PGS_NOT_CLEAN,
+            format!(
+                "placement groups of {} {}",
+                unclean.join(", "),
+                state(cluster)
+            ),
+        );
+    }
+}
+
+/// How an OSD stands, of which all else is as it should be.
+pub(super) fn of_osd(id: i64, member: &str, osd: &Osd, plan: &mut Plan) {
+    let Some(full) = osd.full else { return };
+    let how = match full {
+        Fullness::Near => "nearly full",
+        Fullness::Backfill => "so full that nothing is moved to it any more",
+        Fullness::Full => "full: nothing is written to Ceph while it is",
+    };
+    plan.wait(
+        Topic::World,
+        reasons::CEPH_FULL,
+        format!("osd.{id} of {member} is {how}; add disks, or delete what is not needed"),
+    );
+}
+
+/// Why nothing new can be made in Ceph now.
+pub(super) fn holds_up(cluster: &CephCluster) -> Option<String> {
+    if let Some(flag) = ["full", "pausewr", "pauserd"]
+        .iter()
+        .find(|flag| cluster.flags.contains(**flag))
+    {
+        return Some(format!("Ceph writes nothing now: its OSDs are `{flag}`"));
+    }
+    if cluster.health.contains_key("OSD_FULL") {
+        return Some("Ceph writes nothing now: an OSD is full".to_owned());
+    }
+    if cluster.health.contains_key("PG_AVAILABILITY") && !cluster.unclean_pools.is_empty() {
+        return Some(format!("placement groups of Ceph {}", state(cluster)));
+    }
+    if !cluster.managers.available {
+        return Some("no manager of Ceph runs".to_owned());
+    }
+    None
+}
+
+/// Whether data is there, and what the placement groups are that are not clean.
+fn state(cluster: &CephCluster) -> String {
+    let states: Vec<&str> = cluster.unclean.iter().map(String::as_str).collect();
+    let states = states.join(", ");
+    if cluster.health.contains_key("PG_AVAILABILITY") {
+        format!("cannot be read or written now ({states}): too many of their OSDs are down")
+    } else {
+        format!(
+            "have fewer copies than they should, or are being moved ({states}); Ceph mends that when OSDs are up and in"
+        )
+    }
+}
+
+/// What is wrong with the cluster as a whole.
 pub(super) fn health(cluster: &CephCluster, view: &View<'_>, plan: &mut Plan) {
     let out: Vec<&str> = cluster
         .monitors
@@ -13,13 +124,19 @@ pub(super) fn health(cluster: &CephCluster, view: &View<'_>, plan: &mut Plan) {
         .map(|(name, _)| name.as_str())
         .collect();
     if !out.is_empty() {
+        let left = cluster.monitors.len() - out.len();
+        let majority = cluster.monitors.len() / 2 + 1;
+        let warning = if left <= majority {
+            ": Ceph stops if one more goes"
+        } else {
+            ""
+        };
         plan.wait(
             Topic::World,
             reasons::MONITOR_DOWN,
             format!(
-                "the monitor of {} is out of the quorum; {} of {} are left",
+                "the monitor of {} is out of the quorum; {left} of {} are left{warning}",
                 out.join(", "),
-                cluster.monitors.len() - out.len(),
                 cluster.monitors.len()
             ),
         );
@@ -65,8 +182,17 @@ fn told(code: &str, check: &HealthCheck, cluster: &CephCluster) -> (&'static str
         "OSD_NEARFULL" | "POOL_NEAR_FULL" => (reasons::CEPH_FULL, full("Ceph is nearly full")),
         "MON_CLOCK_SKEW" => (
             reasons::CLOCK_SKEW,
-            "the clocks of the monitors' machines differ: is time synchronised everywhere?"
-                .to_owned(),
+            if cluster.skewed.is_empty() {
+                "the clocks of the monitors' machines differ: is time synchronised everywhere?"
+                    .to_owned()
+            } else {
+                let names: Vec<&str> = cluster.skewed.iter().map(String::as_str).collect();
+                format!(
+                    "the clock of {} differs from that of the leading monitor: is time \
+                     synchronised everywhere?",
+                    names.join(", ")
+                )
+            },
         ),
         "OSD_DOWN" | "OSD_HOST_DOWN" | "OSD_RACK_DOWN" | "OSD_ROOT_DOWN" => {
             let down: Vec<String> = cluster

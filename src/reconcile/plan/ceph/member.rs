@@ -1,7 +1,8 @@
 //! Ceph on one member: access to the cluster, and the daemons that run there.
 
 use super::form::ceph_address;
-use super::placement::placement;
+use super::health;
+use super::placement::{DAEMONS, placement};
 use super::{not_installed, packaged, report};
 use crate::reconcile::plan::cluster::target;
 use crate::reconcile::plan::diff::Verb;
@@ -9,6 +10,7 @@ use crate::reconcile::plan::step::{Action, Claim, ClaimOn, Step};
 use crate::reconcile::plan::{Change, Plan, Topic, View, cluster_stands, reasons};
 use crate::resources::ObjectRef;
 use crate::resources::kinds::{MemberSpec, MemberState};
+use crate::services::ceph::CephCluster;
 use crate::services::host::{CephAccess, CephDaemonKind, CephRequest};
 
 /// Adds what a member that has joined needs of Ceph.
@@ -46,22 +48,38 @@ pub(in crate::reconcile::plan) fn extend(
         };
         Step::new(object, action, claims(), sentence)
     };
+    let (monitors, others_run) = placement(view);
+    let cluster = view.world.ceph.cluster.known();
+    let surplus = |kind: CephDaemonKind| {
+        cluster.is_some_and(|c| surplus(kind, name, &monitors, &others_run, c))
+    };
     let mut steps = Vec::new();
     // What was set up here and does not run is started, also while the cluster cannot be read:
     // it may be the monitor that is missing.
     for daemon in &has.daemons {
-        if !daemon.unit.is_empty() && daemon.unit != "active" {
-            plan.changes.push(Change::new(
-                format!("ceph.{}", daemon.kind.word()),
-                Some(&daemon.unit),
-                Some("active"),
+        let kind = daemon.kind;
+        let change = |to: Option<&str>| {
+            let path = format!("ceph.{}", kind.word());
+            Change::new(path, Some(&daemon.unit), to)
+        };
+        let daemon_name = daemon.name.clone();
+        if surplus(kind) {
+            plan.changes.push(change(None));
+            steps.push(ask(
+                CephRequest::RemoveDaemon {
+                    kind,
+                    name: daemon_name,
+                },
+                format!("take away the {kind} of {name}, whose place another member has"),
             ));
+        } else if !daemon.unit.is_empty() && daemon.unit != "active" {
+            plan.changes.push(change(Some("active")));
             steps.push(ask(
                 CephRequest::StartDaemon {
-                    kind: daemon.kind,
-                    name: daemon.name.clone(),
+                    kind,
+                    name: daemon_name,
                 },
-                format!("start the {} of {name}", daemon.kind),
+                format!("start the {kind} of {name}"),
             ));
         }
     }
@@ -79,7 +97,6 @@ pub(in crate::reconcile::plan) fn extend(
                 })
             })
     };
-    let cluster = view.world.ceph.cluster.known();
     let fsid = cluster.map(|c| c.fsid.as_str()).unwrap_or_default();
     if !has.fsid.is_empty() && !fsid.is_empty() && has.fsid != fsid {
         plan.refuse(
@@ -116,7 +133,7 @@ pub(in crate::reconcile::plan) fn extend(
         finish(plan, steps);
         return;
     };
-    let (monitors, others) = placement(view);
+    health::of_member(name, cluster, plan);
     let complete = monitors.iter().all(|m| cluster.monitors.contains_key(*m));
     let mon_host = cluster.mon_host();
     if complete && has.mon_host != mon_host {
@@ -155,15 +172,18 @@ pub(in crate::reconcile::plan) fn extend(
         step.claims.extend(claim);
         steps.push(step);
     };
-    if others.contains(&name) {
+    if others_run.contains(&name) {
         for kind in [CephDaemonKind::Mgr, CephDaemonKind::Mds] {
             if has.daemon(kind).is_none() {
                 add(kind, None, plan);
             }
         }
     }
-    if monitors.contains(&name) && !cluster.monitors.contains_key(name) {
-        // One after the other: each changes what a majority is.
+    // One after the other: each changes what a majority is. One that is lost goes first.
+    if monitors.contains(&name)
+        && !cluster.monitors.contains_key(name)
+        && cluster.monitors.len() < DAEMONS
+    {
         add(
             CephDaemonKind::Mon,
             Some(Claim::exclusive(ClaimOn::Monitors)),
@@ -171,6 +191,31 @@ pub(in crate::reconcile::plan) fn extend(
         );
     }
     finish(plan, steps);
+}
+
+/// Whether a daemon of a member has no place any more, while all that have one run: a member that
+/// comes back after its place was given away.
+fn surplus(
+    kind: CephDaemonKind,
+    name: &str,
+    monitors: &[&str],
+    others: &[&str],
+    cluster: &CephCluster,
+) -> bool {
+    match kind {
+        CephDaemonKind::Mon => {
+            !monitors.contains(&name)
+                && !cluster.monitors.contains_key(name)
+                && cluster.monitors.len() >= monitors.len()
+                && cluster.monitors.values().all(|m| m.in_quorum)
+        }
+        CephDaemonKind::Mgr => {
+            !others.contains(&name) && others.iter().all(|other| cluster.managers.has(other))
+        }
+        CephDaemonKind::Mds => {
+            !others.contains(&name) && others.iter().all(|o| cluster.mds.contains_key(*o))
+        }
+    }
 }
 
 fn finish(plan: &mut Plan, steps: Vec<Step>) {

@@ -57,6 +57,7 @@ pub(super) fn plan(object: &ObjectRef, spec: &ClusterSpec, view: &View<'_>, plan
                 record.applied.insert(format!("{FORMED}{}", cluster.fsid));
             }
             config::hold(object, ceph, cluster, view, plan);
+            placement::replace(object, cluster, view, plan);
             health::health(cluster, view, plan);
         }
         Err(why) => {

@@ -1,20 +1,62 @@
-//! Which members run monitors, managers and metadata servers.
+//! Which members run monitors, managers and metadata servers, and when a place is given away.
+//!
+//! # Guarantees
+//! - Who has a monitor keeps it while its member stays. The place of a member that was lost for
+//!   longer than `gracePeriod` is given to another one, if there is one that answers.
+//! - A lost monitor goes out of the map before the next one comes in, and only while all others
+//!   are in the quorum: at no moment one more failure takes the majority away than without it.
 
-use crate::reconcile::plan::View;
+use super::report;
+use crate::reconcile::plan::diff::Verb;
+use crate::reconcile::plan::lost;
+use crate::reconcile::plan::step::{Action, CephChange, Claim, ClaimOn, Guard, Step};
+use crate::reconcile::plan::{Change, Plan, View};
+use crate::resources::ObjectRef;
 use crate::resources::kinds::{MemberSpec, MemberState};
+use crate::services::ceph::CephCluster;
 use std::collections::BTreeSet;
 
 /// How many monitors, managers and metadata servers there are where there are members for them.
-const DAEMONS: usize = 3;
+pub(super) const DAEMONS: usize = 3;
 
-/// Members that work, are in the cluster, and may run daemons of Ceph.
-fn joined<'a>(view: &View<'a>) -> Vec<(&'a str, &'a MemberSpec)> {
+/// Members that are in the cluster and work, or have a monitor though they do not work now.
+fn candidates<'a>(view: &View<'a>) -> Vec<(&'a str, &'a MemberSpec)> {
     let members = view.world.lxd.members.known();
+    let cluster = view.world.ceph.cluster.known();
+    let has_one = |name: &str| cluster.is_some_and(|c| c.monitors.contains_key(name));
     view.desired
         .members()
-        .filter(|(_, spec)| spec.state == MemberState::Active)
+        .filter(|(name, spec)| match spec.state {
+            MemberState::Active => true,
+            MemberState::Evacuated => has_one(name),
+            MemberState::Absent => false,
+        })
         .filter(|(name, _)| members.is_some_and(|m| m.contains_key(*name)))
         .collect()
+}
+
+/// How good a place a member is, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// It has a monitor.
+    Has,
+    /// It has none, and could have one.
+    Free,
+    /// It has one, and was lost for good.
+    Lost,
+    /// It is silent, or has not got Ceph's programs.
+    Poor,
+}
+
+fn place(name: &str, view: &View<'_>) -> Place {
+    let cluster = view.world.ceph.cluster.known();
+    let has_one = cluster.is_some_and(|c| c.monitors.contains_key(name));
+    match (has_one, lost::for_good(name, view)) {
+        (true, false) => Place::Has,
+        (true, true) => Place::Lost,
+        (false, _) if report(name, view).is_some_and(|r| r.missing.is_empty()) => Place::Free,
+        (false, _) => Place::Poor,
+    }
 }
 
 /// The members that run monitors, and those that run managers and metadata servers.
@@ -22,9 +64,7 @@ fn joined<'a>(view: &View<'a>) -> Vec<(&'a str, &'a MemberSpec)> {
 /// Monitors are one or three: of two, the loss of either takes the majority away.
 pub(super) fn placement<'a>(view: &View<'a>) -> (Vec<&'a str>, Vec<&'a str>) {
     let initiator = view.desired.cluster().map(|(_, c)| c.initiator.as_str());
-    let cluster = view.world.ceph.cluster.known();
-    let has_one = |name: &str| cluster.is_some_and(|c| c.monitors.contains_key(name));
-    let mut left = joined(view);
+    let mut left = candidates(view);
     let wanted = view
         .desired
         .members()
@@ -36,7 +76,7 @@ pub(super) fn placement<'a>(view: &View<'a>) -> (Vec<&'a str>, Vec<&'a str>) {
         let best = left.iter().enumerate().min_by_key(|(_, (name, spec))| {
             let domain = spec.failure_domain.as_deref();
             (
-                !has_one(name),
+                place(name, view),
                 Some(*name) != initiator,
                 domain.is_some_and(|d| domains.contains(d)),
                 *name,
@@ -49,4 +89,40 @@ pub(super) fn placement<'a>(view: &View<'a>) -> (Vec<&'a str>, Vec<&'a str>) {
     }
     let monitors = if wanted >= DAEMONS { DAEMONS } else { 1 };
     (chosen.iter().copied().take(monitors).collect(), chosen)
+}
+
+/// Takes monitors out of the map whose place was given to another member.
+pub(super) fn replace(object: &ObjectRef, cluster: &CephCluster, view: &View<'_>, plan: &mut Plan) {
+    for name in cluster.monitors.keys() {
+        lost::recheck(name, view, plan);
+    }
+    let (monitors, _) = placement(view);
+    let replaced = cluster.monitors.iter().find(|(name, monitor)| {
+        !monitor.in_quorum && !monitors.contains(&name.as_str()) && lost::for_good(name, view)
+    });
+    let Some((name, _)) = replaced else { return };
+    // The health says what else is out.
+    let others_stand = cluster
+        .monitors
+        .iter()
+        .all(|(other, monitor)| other == name || monitor.in_quorum);
+    if !others_stand || cluster.monitors.len() < 2 {
+        return;
+    }
+    if plan.verb == Verb::Unchanged {
+        plan.verb = Verb::Update;
+    }
+    let path = format!("ceph.monitor.{name}");
+    plan.changes.push(Change::new(path, Some("lost"), None));
+    plan.steps.push(
+        Step::new(
+            object,
+            Action::Ceph {
+                change: CephChange::RemoveMonitor { name: name.clone() },
+            },
+            vec![Claim::exclusive(ClaimOn::Monitors)],
+            format!("take the lost monitor of {name} out of the map"),
+        )
+        .guarded(Guard::MonitorSpare { name: name.clone() }),
+    );
 }

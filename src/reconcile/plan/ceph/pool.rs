@@ -2,6 +2,7 @@
 //! it are held.
 
 use super::copies::{Domain, copies, domain};
+use super::health;
 use super::{packaged, report};
 use crate::reconcile::plan::step::{Action, CephChange, Claim, ClaimOn, Step};
 use crate::reconcile::plan::{Change, Plan, Topic, View, Waiting, reasons};
@@ -143,6 +144,9 @@ pub(in crate::reconcile::plan) fn before(
         let message = format!("{cluster_ref} says first how Ceph keeps copies");
         return wait(plan, on_cluster(), message);
     }
+    if let Some(why) = health::holds_up(cluster) {
+        return wait(plan, Topic::World, why);
+    }
     if spec.driver == "cephfs" {
         if !cluster
             .mds
@@ -276,6 +280,7 @@ pub(in crate::reconcile::plan) fn hold(
     let Some(copies) = own.or(copies(cluster, view)) else {
         return;
     };
+    health::of_pools(&pools, cluster, plan);
     for name in pools {
         if let Some(pool) = cluster.pools.get(name)
             && let Some(steps) = held(object, name, pool, copies, cluster, view, plan)

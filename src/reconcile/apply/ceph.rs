@@ -1,0 +1,85 @@
+//! What is done to Ceph, and what must still hold just before.
+
+use super::{Applier, Stop};
+use crate::reconcile::plan::step::CephChange;
+use crate::services::ceph::{CephError, Look};
+use crate::services::host::HostTarget;
+use futures_util::future::join_all;
+
+impl Applier {
+    pub(super) async fn no_ceph(
+        &self,
+        targets: &[HostTarget],
+        majority: usize,
+        fsid: &str,
+    ) -> Result<(), Stop> {
+        let looks = targets.iter().map(|t| {
+            let host = self.hosts.host(t);
+            async move { (t, host.report().await) }
+        });
+        let mut answered = 0;
+        for (target, report) in join_all(looks).await {
+            let Ok(report) = report else { continue };
+            answered += 1;
+            if !report.ceph.fsid.is_empty() && report.ceph.fsid != fsid {
+                let reason = format!("{} belongs to a Ceph cluster", target.name);
+                return Err(Stop::Stale(reason));
+            }
+        }
+        if answered < majority {
+            let reason = format!("only {answered} of {} listed members answer", targets.len());
+            return Err(Stop::Stale(reason));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn change_ceph(&self, change: &CephChange) -> Result<(), CephError> {
+        let ceph = &self.ceph;
+        match change {
+            CephChange::SetConfig {
+                section,
+                name,
+                value,
+            } => ceph.set_config(section, name, value).await,
+            CephChange::RemoveMonitor { name } => ceph.remove_monitor(name).await,
+            CephChange::CreateRule {
+                name,
+                failure_domain,
+            } => ceph.create_rule(name, failure_domain).await,
+            CephChange::MoveHost { host, rack } => ceph.move_host(host, rack).await,
+            CephChange::SetPool { pool, name, value } => ceph.set_pool(pool, name, value).await,
+            CephChange::CreatePool {
+                pool,
+                pg_num,
+                rule,
+                application,
+            } => ceph.create_pool(pool, *pg_num, rule, application).await,
+            CephChange::CreateFilesystem {
+                name,
+                metadata,
+                data,
+            } => ceph.create_filesystem(name, metadata, data).await,
+        }
+    }
+
+    /// A monitor may go only while it is out of the quorum and all others are in it.
+    pub(super) async fn monitor_spare(&self, name: &str) -> Result<(), Stop> {
+        let seen = Look::default().look(&self.ceph).await?;
+        let stale = |reason: String| Err(Stop::Stale(reason));
+        match seen.monitors.get(name) {
+            None => return stale(format!("{name} has no monitor any more")),
+            Some(monitor) if monitor.in_quorum => {
+                return stale(format!("the monitor of {name} is back in the quorum"));
+            }
+            Some(_) => {}
+        }
+        let out = seen
+            .monitors
+            .iter()
+            .find(|(other, monitor)| *other != name && !monitor.in_quorum);
+        match out {
+            Some((other, _)) => stale(format!("the monitor of {other} is out of the quorum")),
+            None => Ok(()),
+        }
+    }
+}
