@@ -169,7 +169,7 @@ fn at_it(what: &str) -> HostError {
 }
 
 /// Removes a directory and the directories in it, as far as there is no file in any.
-fn remove_empty(directory: &Path) -> io::Result<()> {
+pub(super) fn remove_empty(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {

@@ -4,6 +4,7 @@
 //! may outlive the connection to the service, so after every failure the service is asked what it
 //! is now; only that decides.
 
+use super::join_remains::Begun;
 use super::lxd::{find_lxd_socket, leftovers};
 use super::lxd_unjoin::{Became, JoinMark, became};
 use crate::services::host::types::{BootstrapLxd, HostError, JoinLxd, Leftovers};
@@ -50,19 +51,21 @@ pub(super) async fn bootstrap(
     bootstrap_at(&connect(socket)?, &request).await
 }
 
-/// Makes the service at the socket join a cluster.
+/// Makes the service at the socket join a cluster; whether it is known how that ended comes with
+/// what came of it.
 pub(super) async fn join(
     socket: Option<&Path>,
     request: JoinLxd,
     mark: &JoinMark,
-) -> Result<(), HostError> {
-    let lxd = connect(socket)?;
-    let joined = join_at(&lxd, &request, mark).await;
-    // As long as it is not known how it ended, the mark stays.
-    if joined.is_ok() || became(&lxd, Duration::ZERO).await == Became::Ended {
-        mark.clear();
-    }
-    joined
+    begun: &Begun,
+) -> (Result<(), HostError>, bool) {
+    let lxd = match connect(socket) {
+        Ok(lxd) => lxd,
+        Err(error) => return (Err(error), false),
+    };
+    let joined = join_at(&lxd, &request, mark, begun).await;
+    let ended = joined.is_ok() || became(&lxd, Duration::ZERO).await == Became::Ended;
+    (joined, ended)
 }
 
 fn connect(socket: Option<&Path>) -> Result<Lxd, HostError> {
@@ -125,7 +128,12 @@ fn is_first(server: &Server, request: &BootstrapLxd, address: &str) -> Result<()
     }
 }
 
-async fn join_at(lxd: &Lxd, request: &JoinLxd, mark: &JoinMark) -> Result<(), HostError> {
+async fn join_at(
+    lxd: &Lxd,
+    request: &JoinLxd,
+    mark: &JoinMark,
+    begun: &Begun,
+) -> Result<(), HostError> {
     let token = read_token(&request.token)?;
     let certificate = CertificateDer::from_pem_slice(request.cluster_certificate.as_bytes())
         .map_err(|e| guard(format!("the cluster's certificate is not PEM: {e}")))?;
@@ -169,7 +177,7 @@ async fn join_at(lxd: &Lxd, request: &JoinLxd, mark: &JoinMark) -> Result<(), Ho
         through = join.cluster_address,
         "joining the cluster"
     );
-    mark.set()?;
+    mark.set(begun)?;
     let began = Instant::now();
     let outcome = lxd.join(&join).await;
     let took = began.elapsed().as_secs_f32();

@@ -13,6 +13,7 @@
 //! - Nothing is undone on this machine's own decision: who asks has seen that it is no member.
 //! - The database is put aside as `database.unjoined`, not destroyed.
 
+use super::join_remains::Begun;
 use super::lxd_form::forming;
 use crate::services::host::types::HostError;
 use crate::services::lxd::Lxd;
@@ -70,12 +71,19 @@ impl JoinMark {
         JoinMark(Some(state_dir.join("joining")))
     }
 
-    /// Sets it: a join begins.
-    pub(super) fn set(&self) -> Result<(), HostError> {
+    /// Sets it: a join begins, with these disks and pools.
+    pub(super) fn set(&self, begun: &Begun) -> Result<(), HostError> {
         let Some(path) = &self.0 else { return Ok(()) };
-        state_file::write(path, b"a join was begun\n").map_err(|e| HostError::Failed {
-            reason: e.to_string(),
-        })
+        let failed = |reason: String| HostError::Failed { reason };
+        let text = serde_json::to_vec(begun).map_err(|e| failed(e.to_string()))?;
+        state_file::write(path, &text).map_err(|e| failed(e.to_string()))
+    }
+
+    /// What the join began with, as far as that is known.
+    pub(super) fn begun(&self) -> Begun {
+        let read = self.0.as_ref().and_then(|path| fs::read(path).ok());
+        read.and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default()
     }
 
     /// Clears it: the join has ended.
@@ -256,11 +264,17 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let mark = JoinMark::in_dir(dir.path());
         assert_eq!(mark.age(), None);
-        mark.set().expect("set");
+        let begun = Begun {
+            pools: vec!["local".to_owned()],
+            ..Begun::default()
+        };
+        mark.set(&begun).expect("set");
         let again = JoinMark::in_dir(dir.path());
         assert!(again.age().is_some_and(|age| age < PATIENCE));
+        assert_eq!(again.begun(), begun);
         mark.clear();
         assert_eq!(again.age(), None);
+        assert_eq!(again.begun(), Begun::default());
         mark.clear();
     }
 

@@ -11,6 +11,7 @@ mod disk_use;
 mod disks;
 mod half_made;
 mod interfaces;
+mod join_remains;
 #[cfg(test)]
 mod loop_fixture;
 mod lxd;
@@ -30,6 +31,7 @@ mod wipefs;
 pub use lxd::find_lxd_socket;
 pub use ovn_watch::{OvnChanges, follow_ovn};
 
+use join_remains::{Begun, JoinRemains};
 use lxd_unjoin::{Became, JoinMark};
 
 use super::types::{
@@ -281,9 +283,24 @@ impl LocalHost {
         };
         let became = lxd_unjoin::became(&lxd, age).await;
         if became == Became::Ended {
-            self.join_mark.clear();
+            self.end_join(&lxd).await;
         }
         became
+    }
+
+    /// Clears away what a join left that did not come to its end, and forgets it.
+    async fn end_join(&self, lxd: &Lxd) {
+        let begun = self.join_mark.begun();
+        let remains = JoinRemains {
+            roots: &self.roots,
+            probing: &self.probing,
+            socket: find_lxd_socket(self.lxd_socket.as_deref()),
+            lxd,
+        };
+        if let Err(error) = remains.clear(&begun).await {
+            tracing::warn!(%error, "what a join left is not cleared away");
+        }
+        self.join_mark.clear();
     }
 
     /// Makes the standalone instance service the first member of a cluster. Done already is done.
@@ -306,7 +323,19 @@ impl LocalHost {
         // What reports say until it is over.
         self.lxd().await;
         let _nobody_else = self.asking.write().await;
-        lxd_form::join(self.lxd_socket.as_deref(), request, &self.join_mark).await
+        let disks = disks::report(&self.roots, &self.probing).await?;
+        // What an earlier join was begun with is still its to clear away.
+        let begun = Begun::of(&request, &disks).and(self.join_mark.begun());
+        let socket = self.lxd_socket.as_deref();
+        let (joined, ended) = lxd_form::join(socket, request, &self.join_mark, &begun).await;
+        // As long as it is not known how it ended, the mark stays.
+        if ended {
+            match find_lxd_socket(socket).and_then(|socket| Lxd::unix(socket).ok()) {
+                Some(lxd) => self.end_join(&lxd).await,
+                None => self.join_mark.clear(),
+            }
+        }
+        joined
     }
 
     /// Undoes a join that was cut in two: the service starts anew, in no cluster.
@@ -334,7 +363,10 @@ impl LocalHost {
             });
         }
         lxd_unjoin::undo(&socket).await?;
-        self.join_mark.clear();
+        match Lxd::unix(&socket) {
+            Ok(lxd) => self.end_join(&lxd).await,
+            Err(_) => self.join_mark.clear(),
+        }
         Ok(())
     }
 

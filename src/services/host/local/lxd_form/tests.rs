@@ -1,3 +1,4 @@
+use super::super::join_remains::Begun;
 use super::*;
 use crate::services::lxd::{EventStream, Method, Request, Response, Transport, TransportError};
 use async_trait::async_trait;
@@ -246,7 +247,7 @@ async fn a_join_works_and_is_done_once() {
             busy: 5,
             ..Service::default()
         });
-        join_at(&case.lxd, &request, &JoinMark::default())
+        join_at(&case.lxd, &request, &JoinMark::default(), &Begun::default())
             .await
             .unwrap();
         let writes = ["PUT /1.0/cluster", "PUT /1.0"];
@@ -257,7 +258,7 @@ async fn a_join_works_and_is_done_once() {
             "the join is waited for"
         );
         assert!(case.config("core.https_address").ends_with(":8443"));
-        join_at(&case.lxd, &request, &JoinMark::default())
+        join_at(&case.lxd, &request, &JoinMark::default(), &Begun::default())
             .await
             .unwrap();
         assert_eq!(case.writes(), writes, "done already is done");
@@ -273,7 +274,7 @@ async fn a_join_that_runs_already_is_waited_for() {
         busy: 3,
         ..Service::default()
     });
-    join_at(&case.lxd, &request, &JoinMark::default())
+    join_at(&case.lxd, &request, &JoinMark::default(), &Begun::default())
         .await
         .unwrap();
     assert_eq!(case.writes(), ["PUT /1.0"], "it is not begun a second time");
@@ -290,13 +291,13 @@ async fn more_than_was_expected_stops_a_join() {
     let case = Case::new(service());
     request.expected_leftovers.pools = vec!["local".to_owned(), "gone".to_owned()];
     assert_guarded(
-        join_at(&case.lxd, &request, &JoinMark::default()).await,
+        join_at(&case.lxd, &request, &JoinMark::default(), &Begun::default()).await,
         "would destroy: pools new",
     );
     assert_eq!(case.writes(), Vec::<String>::new());
     let case = Case::new(service());
     request.expected_leftovers.pools.push("new".to_owned());
-    join_at(&case.lxd, &request, &JoinMark::default())
+    join_at(&case.lxd, &request, &JoinMark::default(), &Begun::default())
         .await
         .unwrap();
 }
@@ -308,24 +309,24 @@ async fn a_join_to_the_wrong_cluster_is_refused() {
     let (other, _) = certificate();
     let right = std::mem::replace(&mut request.cluster_certificate, other);
     assert_guarded(
-        join_at(&case.lxd, &request, &JoinMark::default()).await,
+        join_at(&case.lxd, &request, &JoinMark::default(), &Begun::default()).await,
         "not the one the join token names",
     );
     request.cluster_certificate = "nonsense".to_owned();
     assert_guarded(
-        join_at(&case.lxd, &request, &JoinMark::default()).await,
+        join_at(&case.lxd, &request, &JoinMark::default(), &Begun::default()).await,
         "not PEM",
     );
     request.cluster_certificate = right;
     let token = std::mem::replace(&mut request.token, "s3cret!".to_owned());
     assert_guarded(
-        join_at(&case.lxd, &request, &JoinMark::default()).await,
+        join_at(&case.lxd, &request, &JoinMark::default(), &Begun::default()).await,
         "not base64",
     );
     request.token = token;
     request.name = "n".to_owned();
     assert_guarded(
-        join_at(&case.lxd, &request, &JoinMark::default()).await,
+        join_at(&case.lxd, &request, &JoinMark::default(), &Begun::default()).await,
         "made for `m`, not `n`",
     );
     request.name = "m".to_owned();
@@ -335,7 +336,7 @@ async fn a_join_to_the_wrong_cluster_is_refused() {
         ..Service::default()
     });
     assert_guarded(
-        join_at(&case.lxd, &request, &JoinMark::default()).await,
+        join_at(&case.lxd, &request, &JoinMark::default(), &Begun::default()).await,
         "in another cluster already",
     );
     let case = Case::new(Service {
@@ -344,7 +345,7 @@ async fn a_join_to_the_wrong_cluster_is_refused() {
         ..Service::default()
     });
     assert_guarded(
-        join_at(&case.lxd, &request, &JoinMark::default()).await,
+        join_at(&case.lxd, &request, &JoinMark::default(), &Begun::default()).await,
         "in this cluster already, as `x`",
     );
     assert_eq!(case.writes(), Vec::<String>::new());
@@ -359,7 +360,7 @@ async fn a_join_that_fails_says_why() {
             joining,
             ..Service::default()
         });
-        match join_at(&case.lxd, &request, &JoinMark::default()).await {
+        match join_at(&case.lxd, &request, &JoinMark::default(), &Begun::default()).await {
             Err(HostError::Failed { reason }) => reason,
             other => panic!("{other:?}"),
         }
@@ -380,14 +381,14 @@ async fn a_cluster_out_of_reach_is_told_before_anything_is_done() {
     let (mut request, _, member) = join_request().await;
     drop(member);
     let case = Case::new(Service::default());
-    match join_at(&case.lxd, &request, &JoinMark::default()).await {
+    match join_at(&case.lxd, &request, &JoinMark::default(), &Begun::default()).await {
         Err(HostError::Failed { reason }) => assert!(reason.contains("127.0.0.1:1"), "{reason}"),
         other => panic!("{other:?}"),
     }
     assert_eq!(case.writes(), Vec::<String>::new());
     request.token.clear();
     assert!(
-        join_at(&case.lxd, &request, &JoinMark::default())
+        join_at(&case.lxd, &request, &JoinMark::default(), &Begun::default())
             .await
             .is_err()
     );
