@@ -6,8 +6,9 @@
 #[path = "common/sim.rs"]
 mod sim;
 
-use microcloud::resources::{Reading, Spec, directory};
-use microcloud::simulate::{MachineConfig, SimCloud, SimConfig};
+use microcloud::cli::simulate::fitting;
+use microcloud::resources::{Reading, directory};
+use microcloud::simulate::{SimCloud, SimConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -44,13 +45,11 @@ fn microcloud(arguments: &[&str]) -> std::process::Output {
         .expect("the program can be started")
 }
 
-/// The machines an example names, each with a root disk and a blank one.
+/// The machines an example names, with the disks and interfaces its resources ask for.
 fn machines(reading: &Reading) -> SimConfig {
-    let members = reading.resources.iter().filter_map(|r| match &r.spec {
-        Spec::Member(spec) => Some(MachineConfig::new(r.metadata.name.clone(), spec.address)),
-        _ => None,
-    });
-    SimConfig::with(members.collect())
+    let (machines, notes) = fitting(&reading.resources);
+    assert_eq!(notes, [] as [String; 0]);
+    SimConfig::with(machines)
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn every_example_comes_to_be_as_written_and_then_rests() {
         assert_eq!(code, Some(0), "{}: {report:#}", path.display());
         assert_eq!(report["converged"], true);
         assert_eq!(report["idleMinute"]["writes"], 0, "{}", path.display());
+        assert_eq!(report["idleMinute"]["cephWrites"], 0, "{}", path.display());
         assert_eq!(report["oneChange"]["steps"], 1, "{}", path.display());
         let ready = |object: &Value| object["conditions"][0]["status"] == true;
         assert!(

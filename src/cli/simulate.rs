@@ -15,6 +15,7 @@ use crate::resources::{Reading, Resource, Spec, files, render};
 use crate::simulate::{Count, SimCloud, SimConfig};
 use disturb::{Asked, Dice};
 use drift::Repair;
+pub use machines::fitting;
 use report::{Cost, Report};
 use session::{Session, Waited};
 use std::io::IsTerminal;
@@ -257,12 +258,15 @@ fn cost(session: &Session, before: Cost, took: Duration) -> Cost {
     let counters = session.counters();
     let counts = session.cloud.counts();
     let agents = counts.of_class(crate::simulate::PathClass::Agent);
+    let ceph = counts.of_class(crate::simulate::PathClass::Ceph);
     let Count { requests, writes } = counts.total();
     let all = Cost {
         took,
-        requests: requests - agents.requests,
-        writes: writes - agents.writes,
+        requests: requests - agents.requests - ceph.requests,
+        writes: writes - agents.writes - ceph.writes,
         agent_calls: agents.requests,
+        ceph_commands: ceph.requests,
+        ceph_writes: ceph.writes,
         plans: counters.plans,
         steps: counters.steps,
     };

@@ -105,6 +105,8 @@ impl SimCloud {
             world.machines[machine]
                 .disks
                 .retain(|d| d.path != path && !d.links.iter().any(|l| l == path));
+            world.machines[machine].ceph.lose_disk(path);
+            world.ceph_refresh();
         });
     }
 
@@ -346,7 +348,7 @@ impl SimCloud {
         }
     }
 
-    fn on<T>(&self, member: &str, act: impl FnOnce(&mut World, usize) -> T) -> T {
+    pub(super) fn on<T>(&self, member: &str, act: impl FnOnce(&mut World, usize) -> T) -> T {
         let mut world = self.shared.lock();
         let machine = find(&world, member);
         act(&mut world, machine)

@@ -81,6 +81,8 @@ pub struct MachineConfig {
     pub extra_extensions: Vec<String>,
     /// Whether LXD is installed.
     pub lxd_installed: bool,
+    /// Whether Ceph is installed.
+    pub ceph_installed: bool,
     /// The fingerprint of its agent's key, hex.
     pub fingerprint: String,
     /// Fingerprints of agents it lets in before it has a trust store ([`TrustMode::Strict`]).
@@ -120,6 +122,7 @@ impl MachineConfig {
             lxd_version: "5.0.2".into(),
             extra_extensions: Vec::new(),
             lxd_installed: true,
+            ceph_installed: true,
             fingerprint: hex_digest(&format!("agent key of {name}")),
             trusts: Vec::new(),
             address,
@@ -196,6 +199,14 @@ pub struct Timings {
     pub event_gap: Duration,
     /// How long a finished operation is remembered.
     pub operation_kept: Duration,
+    /// Making the first monitor of a Ceph cluster.
+    pub ceph_form: Duration,
+    /// Adding another daemon to it.
+    pub ceph_daemon: Duration,
+    /// Making an OSD of a disk.
+    pub ceph_osd: Duration,
+    /// How long placement groups need to agree after a change.
+    pub ceph_peering: Duration,
     /// How long requests hang without quorum before they answer 503.
     pub no_quorum_hang: Duration,
 }
@@ -216,6 +227,10 @@ impl Default for Timings {
             host_boot: ms(4000),
             event_gap: ms(5000),
             operation_kept: ms(5000),
+            ceph_form: ms(2500),
+            ceph_daemon: ms(700),
+            ceph_osd: ms(3000),
+            ceph_peering: ms(1500),
             no_quorum_hang: ms(10_000),
         }
     }
@@ -235,6 +250,10 @@ impl Timings {
             lxd_restart: Duration::ZERO,
             lxd_ready: Duration::ZERO,
             host_boot: Duration::ZERO,
+            ceph_form: Duration::ZERO,
+            ceph_daemon: Duration::ZERO,
+            ceph_osd: Duration::ZERO,
+            ceph_peering: Duration::ZERO,
             ..Timings::default()
         }
     }

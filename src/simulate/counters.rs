@@ -31,6 +31,8 @@ pub enum PathClass {
     Other,
     /// A call to an agent.
     Agent,
+    /// A command of Ceph.
+    Ceph,
 }
 
 impl PathClass {

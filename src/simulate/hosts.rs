@@ -1,5 +1,6 @@
 //! The agents of the simulated machines.
 
+use super::ceph::{SimCeph, ceph_ask};
 use super::config::TrustMode;
 use super::counters::PathClass;
 use super::database::Db;
@@ -9,10 +10,11 @@ use super::lxd::keys::EXTENSIONS;
 use super::lxd::server::server_pid;
 use super::process::{CONNECT_TIMEOUT, Origin, SimProcess, SimTransport};
 use super::world::{Shared, World};
+use crate::services::ceph::Ceph;
 use crate::services::host::{
-    Beat, BootstrapLxd, CephAnswer, CephReport, CephRequest, ClearHalfMade, HalfMade, Host,
-    HostError, HostReport, HostTarget, Hosts, JoinLxd, Leftovers, LxdReport, LxdState, OvnAnswer,
-    OvnRequest, TrustStore, UndoJoin, WipeDisk,
+    Beat, BootstrapLxd, CephAnswer, CephRequest, ClearHalfMade, HalfMade, Host, HostError,
+    HostReport, HostTarget, Hosts, JoinLxd, Leftovers, LxdReport, LxdState, OvnAnswer, OvnRequest,
+    TrustStore, UndoJoin, WipeDisk,
 };
 use crate::services::lxd::requests::JoinRequest;
 use crate::services::lxd::{Lxd, LxdError};
@@ -47,6 +49,10 @@ impl Hosts for SimHosts {
             epoch: self.epoch.clone(),
             target: target.clone(),
         })
+    }
+
+    fn ceph(&self) -> Ceph {
+        Ceph::new(Arc::new(SimCeph::of(&self.process)))
     }
 }
 
@@ -192,10 +198,15 @@ impl Host for SimHost {
             .await
     }
 
-    async fn ceph(&self, _request: CephRequest) -> Result<CephAnswer, HostError> {
-        Err(HostError::Failed {
-            reason: "there is no Ceph on the simulated machines".to_owned(),
-        })
+    async fn ceph(&self, request: CephRequest) -> Result<CephAnswer, HostError> {
+        let writes = request != CephRequest::Access;
+        self.process
+            .live(writes, async {
+                let machine = self.reach(&format!("ceph {request:?}"), writes).await?;
+                let work = ceph_ask(self.shared().clone(), machine, request);
+                self.detached(work).await
+            })
+            .await
     }
 
     async fn ovn(&self, request: OvnRequest) -> Result<OvnAnswer, HostError> {
@@ -246,10 +257,10 @@ impl SimHost {
     }
 
     /// Does work that goes on when nobody waits for it any more.
-    async fn detached(
+    async fn detached<T: Send + 'static>(
         &self,
-        work: impl Future<Output = Result<(), HostError>> + Send + 'static,
-    ) -> Result<(), HostError> {
+        work: impl Future<Output = Result<T, HostError>> + Send + 'static,
+    ) -> Result<T, HostError> {
         tokio::spawn(work).await.unwrap_or_else(|e| {
             Err(HostError::Failed {
                 reason: format!("the agent's work ended: {e}"),
@@ -406,7 +417,7 @@ pub(super) fn report(world: &World, machine: usize) -> HostReport {
         ovn: world.ovn_report(machine),
         disks,
         interfaces,
-        ceph: CephReport::default(),
+        ceph: world.ceph_report(machine),
     }
 }
 
@@ -563,6 +574,9 @@ fn more_than_expected(held: &Leftovers, expected: &Leftovers) -> Result<(), Host
 
 fn wipe(world: &mut World, machine: usize, request: &WipeDisk) -> Result<(), HostError> {
     let guard = |reason: String| Err(HostError::GuardFailed { reason });
+    if world.machines[machine].ceph.runs_from(&request.path) {
+        return guard(format!("{} is used by an OSD that runs", request.path));
+    }
     let Some(disk) = world.machines[machine].disk_mut(&request.path) else {
         return guard(format!("there is no disk {}", request.path));
     };
@@ -579,6 +593,8 @@ fn wipe(world: &mut World, machine: usize, request: &WipeDisk) -> Result<(), Hos
         return guard(format!("{} is {mount}", request.path));
     }
     disk.signatures.clear();
+    let path = disk.path.clone();
+    world.machines[machine].ceph.osds.retain(|o| o.path != path);
     Ok(())
 }
 

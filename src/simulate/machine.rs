@@ -1,5 +1,6 @@
 //! One simulated machine: its power, its disks, its agent and its LXD.
 
+use super::ceph::MachineCeph;
 use super::config::MachineConfig;
 use super::database::{ALONE, Certificate, DbId, Map};
 use super::ovn::MachineOvn;
@@ -21,6 +22,8 @@ pub(super) struct Machine {
     pub pool_dirs: BTreeSet<String>,
     /// Whether it runs.
     pub powered: bool,
+    /// Whether it has booted since.
+    pub booted: bool,
     /// How often it was powered on.
     pub boots: u64,
     /// Whether it is cut off from all others.
@@ -31,6 +34,8 @@ pub(super) struct Machine {
     pub lxd: Daemon,
     /// Its OVN.
     pub ovn: MachineOvn,
+    /// Its Ceph.
+    pub ceph: MachineCeph,
 }
 
 /// The agent of a machine.
@@ -127,6 +132,7 @@ impl Machine {
             certificate,
             pool_dirs: BTreeSet::new(),
             powered: true,
+            booted: true,
             boots: 1,
             isolated: false,
             agent: Agent {
@@ -135,6 +141,7 @@ impl Machine {
             },
             lxd: Daemon::new(db, installed),
             ovn: MachineOvn::default(),
+            ceph: MachineCeph::default(),
             config,
         }
     }

@@ -42,6 +42,7 @@
 //!
 //! It equals the real LXD as far as the contract suite in `tests/contract` says.
 
+mod ceph;
 mod cloud;
 mod config;
 mod contents;

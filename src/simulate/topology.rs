@@ -184,6 +184,7 @@ impl World {
         for id in clusters {
             self.refresh(id);
         }
+        self.ceph_refresh();
     }
 
     /// Ends the LXD of a machine: its connections break, its operations are gone.
@@ -229,7 +230,10 @@ impl World {
             }
             *on != machine
         });
+        self.machines[machine].booted = false;
+        self.machines[machine].ceph.power_off();
         self.stop_lxd(machine);
+        self.ceph_refresh();
     }
 
     /// Gives a machine power again; agent and LXD answer when it has booted.
@@ -245,7 +249,10 @@ impl World {
         self.schedule(after, move |world| {
             if world.machines[machine].boots == boots && world.machines[machine].powered {
                 world.machines[machine].agent.running = true;
+                world.machines[machine].booted = true;
+                world.machines[machine].ceph.boot();
                 world.start_lxd(machine);
+                world.ceph_refresh();
             }
         });
     }

@@ -1,5 +1,6 @@
 //! Everything the simulated cloud is, behind one lock, and what happens in it by itself later.
 
+use super::ceph::Cluster;
 use super::config::{SimConfig, Timings, TrustMode, hex_digest};
 use super::counters::Ledger;
 use super::database::{Certificate, Db, DbId};
@@ -60,6 +61,8 @@ pub(super) struct World {
     pub ledger: Ledger,
     /// OVN's databases.
     pub ovn: Databases,
+    /// Ceph's clusters, by their ids.
+    pub ceph: BTreeMap<String, Cluster>,
     /// Programs that die with their machines.
     pub programs: Vec<(usize, Weak<Life>)>,
     /// Pairs of machines that do not reach each other.
@@ -124,6 +127,7 @@ impl World {
                 faults: Faults::default(),
                 ledger: Ledger::default(),
                 ovn: Databases::default(),
+                ceph: BTreeMap::new(),
                 programs: Vec::new(),
                 cuts: BTreeSet::new(),
                 seed: config.seed,

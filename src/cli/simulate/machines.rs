@@ -51,6 +51,9 @@ fn add_disks(
         let Some(machine) = machines.get_mut(member) else {
             continue;
         };
+        for beside in spec.wal.iter().chain(&spec.db) {
+            add_path(machine, beside);
+        }
         if let Some(path) = &spec.path {
             add_path(machine, path);
             continue;

@@ -21,6 +21,10 @@ pub struct Cost {
     pub writes: u64,
     /// Calls to agents.
     pub agent_calls: u64,
+    /// Commands of Ceph.
+    pub ceph_commands: u64,
+    /// Those among them that may change something.
+    pub ceph_writes: u64,
     /// Plans that were made.
     pub plans: u64,
     /// Steps that were done.
@@ -35,6 +39,8 @@ impl Cost {
             requests: self.requests - before.requests,
             writes: self.writes - before.writes,
             agent_calls: self.agent_calls - before.agent_calls,
+            ceph_commands: self.ceph_commands - before.ceph_commands,
+            ceph_writes: self.ceph_writes - before.ceph_writes,
             plans: self.plans - before.plans,
             steps: self.steps - before.steps,
         }
@@ -46,6 +52,8 @@ impl Cost {
             "requests": self.requests,
             "writes": self.writes,
             "agentCalls": self.agent_calls,
+            "cephCommands": self.ceph_commands,
+            "cephWrites": self.ceph_writes,
             "plans": self.plans,
             "steps": self.steps,
         })
@@ -236,6 +244,7 @@ impl Report {
             "REQUESTS",
             "WRITES",
             "AGENT CALLS",
+            "CEPH COMMANDS",
             "PLANS",
             "STEPS",
         ]);
@@ -246,6 +255,7 @@ impl Report {
                 cost.requests.to_string(),
                 cost.writes.to_string(),
                 cost.agent_calls.to_string(),
+                cost.ceph_commands.to_string(),
                 cost.plans.to_string(),
                 cost.steps.to_string(),
             ]);

@@ -11,6 +11,7 @@ mod network_create;
 mod network_local;
 mod networks;
 pub(super) mod operations;
+mod pool_ceph;
 mod pool_create;
 mod pool_local;
 mod pools;

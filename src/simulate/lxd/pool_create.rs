@@ -3,7 +3,7 @@
 use super::pools::{check_keys, is_own, pool_url, split};
 use super::reply::{Answer, Refusal, Reply};
 use super::updates::updated;
-use super::{Call, pool_local};
+use super::{Call, pool_ceph, pool_local};
 use crate::simulate::database::{Map, Part, PoolRow, State};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -43,6 +43,9 @@ impl Call<'_> {
         check_keys(&body.driver, &config).map_err(Refusal::failed)?;
         let (own, global) = split(config);
         let part = pool_local::create(self.world, self.at, &body.name, &body.driver, &own)
+            .map_err(Refusal::failed)?;
+        let global = self
+            .in_ceph(&body.name, &body.driver, &part, &global)
             .map_err(Refusal::failed)?;
         self.delay = self.world.timings.pool_create;
         let member = self.member().to_owned();
@@ -179,9 +182,21 @@ impl Call<'_> {
             let Some(own) = pending else {
                 continue;
             };
-            match pool_local::create(self.world, machine, name, driver, &own) {
-                Ok(config) => {
+            let made = pool_local::create(self.world, machine, name, driver, &own);
+            let global = self.db().pools.get(name).map(|row| row.config.clone());
+            let made = match made {
+                // What is in Ceph is made by the asked member for all.
+                Ok(own) if machine == self.at => self
+                    .in_ceph(name, driver, &own, &global.unwrap_or_default())
+                    .map(|global| (own, Some(global))),
+                made => made.map(|own| (own, None)),
+            };
+            match made {
+                Ok((config, global)) => {
                     if let Some(row) = self.db_mut().pools.get_mut(name) {
+                        if let Some(global) = global {
+                            row.config = global;
+                        }
                         let part = Part {
                             state: State::Created,
                             config,
@@ -196,6 +211,18 @@ impl Call<'_> {
             }
         }
         failure.map_or(Ok(()), |why| Err(Refusal::failed(why)))
+    }
+
+    /// Makes in Ceph what a pool is on; gives the keys of all as they then are.
+    fn in_ceph(
+        &mut self,
+        name: &str,
+        driver: &str,
+        own: &Map,
+        global: &Map,
+    ) -> Result<Map, String> {
+        let source = own.get("source").cloned().unwrap_or_default();
+        pool_ceph::create(self.world, self.at, name, driver, &source, global)
     }
 
     /// Names, machines and addresses of all members, the asked one first.

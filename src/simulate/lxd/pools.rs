@@ -3,7 +3,7 @@
 
 use super::reply::{Answer, Refusal, Reply};
 use super::updates::{ConfigBody, updated};
-use super::{Call, encode, keys, pool_local};
+use super::{Call, encode, keys, pool_ceph, pool_local};
 use crate::services::lxd::Method;
 use crate::simulate::contents::Used;
 use crate::simulate::database::{Map, PoolRow, State};
@@ -141,6 +141,11 @@ impl Call<'_> {
             return Err(Refusal::bad("The storage pool is currently in use"));
         }
         self.all_members_up()?;
+        let row = self.pool_row(name)?;
+        if row.state == State::Created {
+            let (driver, config) = (row.driver.clone(), row.config.clone());
+            pool_ceph::delete(self.world, self.at, &driver, &config).map_err(Refusal::failed)?;
+        }
         let row = self.db_mut().pools.remove(name);
         let made = row.into_iter().flat_map(|row| row.parts);
         for (member, part) in made {

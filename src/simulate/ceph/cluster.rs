@@ -1,0 +1,542 @@
+//! What the monitors of a cluster hold together, and how it follows its machines.
+
+use super::super::config::hex_digest;
+use super::super::world::World;
+use crate::services::ceph::Command;
+use crate::services::host::CephDaemonKind;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long an OSD may be silent until it is called down (`osd_heartbeat_grace`).
+const OSD_GRACE: Duration = Duration::from_secs(20);
+
+/// How long a manager may be silent (`mon_mgr_beacon_grace`).
+const MGR_GRACE: Duration = Duration::from_secs(30);
+
+/// How long a metadata server may be silent (`mds_beacon_grace`).
+const MDS_GRACE: Duration = Duration::from_secs(15);
+
+/// How long an OSD is down until no data is placed on it any more
+/// (`mon_osd_down_out_interval`).
+const OUT_AFTER: Duration = Duration::from_secs(600);
+
+/// The pool the managers keep their own things in.
+const MGR_POOL: &str = ".mgr";
+
+/// An error of a command.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// As in errno.
+    pub code: i32,
+    /// What Ceph says.
+    pub said: String,
+}
+
+pub(super) type Answer = Result<String, Refusal>;
+
+/// A monitor of the map; its place is its rank.
+#[derive(Debug, Clone)]
+pub(super) struct Monitor {
+    pub name: String,
+    pub machine: usize,
+    pub address: IpAddr,
+    pub in_quorum: bool,
+}
+
+impl Monitor {
+    fn port(&self, port: u16) -> String {
+        std::net::SocketAddr::new(self.address, port).to_string()
+    }
+
+    /// Where it listens, as `ceph.conf` says it.
+    pub fn v2(&self) -> String {
+        format!("v2:{}", self.port(3300))
+    }
+
+    /// Its two addresses by kind.
+    pub fn addresses(&self) -> [(&'static str, String); 2] {
+        [("v2", self.port(3300)), ("v1", self.port(6789))]
+    }
+}
+
+/// An OSD of the map.
+#[derive(Debug, Clone)]
+pub(super) struct Osd {
+    pub uuid: String,
+    pub machine: usize,
+    /// Whether it was ever started; before that it is only known.
+    pub born: bool,
+    pub up: bool,
+    pub in_: bool,
+    /// Whether the monitors set it out themselves.
+    pub auto_out: bool,
+    /// The CRUSH host it is below.
+    pub host: String,
+}
+
+/// A pool.
+#[derive(Debug, Clone)]
+pub(super) struct Pool {
+    pub id: i64,
+    pub size: u32,
+    pub min_size: u32,
+    pub pg_num: u32,
+    pub rule: i64,
+    pub objects: u64,
+    pub applications: BTreeSet<String>,
+    /// Until then its placement groups are being made.
+    pub made: Instant,
+}
+
+/// A CRUSH rule.
+#[derive(Debug, Clone)]
+pub(super) struct Rule {
+    pub id: i64,
+    pub kind: String,
+}
+
+/// A host or a rack of the CRUSH map.
+#[derive(Debug, Clone)]
+pub(super) struct Bucket {
+    pub id: i64,
+    pub kind: &'static str,
+    /// The bucket it is below; the root when it is in none that is named.
+    pub parent: Option<String>,
+}
+
+/// A file system.
+#[derive(Debug, Clone)]
+pub(super) struct FileSystem {
+    pub name: String,
+    pub metadata: i64,
+    pub data: i64,
+    pub active: Option<String>,
+}
+
+/// An entity that may ask.
+#[derive(Debug, Clone)]
+pub(super) struct Entity {
+    pub key: String,
+    pub caps: Vec<(String, String)>,
+}
+
+/// One cluster.
+#[derive(Debug)]
+pub(in crate::simulate) struct Cluster {
+    pub(super) fsid: String,
+    pub(super) entities: BTreeMap<String, Entity>,
+    pub(super) monmap: u64,
+    pub(super) elections: u64,
+    pub(super) monitors: Vec<Monitor>,
+    pub(super) mgrmap: u64,
+    pub(super) active_mgr: Option<String>,
+    pub(super) mgrs: BTreeSet<String>,
+    pub(super) fsmap: u64,
+    pub(super) mds: BTreeSet<String>,
+    pub(super) filesystems: Vec<FileSystem>,
+    pub(super) osdmap: u64,
+    pub(super) osds: BTreeMap<i64, Osd>,
+    pub(super) pools: BTreeMap<String, Pool>,
+    pub(super) next_pool: i64,
+    pub(super) rules: BTreeMap<String, Rule>,
+    pub(super) buckets: BTreeMap<String, Bucket>,
+    pub(super) config: BTreeMap<(String, String), String>,
+    pub(super) keys: BTreeMap<String, String>,
+    pub(super) flags: BTreeSet<String>,
+    /// What LXD keeps in pools and file systems, by their names.
+    pub(in crate::simulate) images: BTreeSet<(String, String)>,
+    /// How long placement groups need to agree again.
+    pub(super) peering: Duration,
+    /// Until then they do.
+    pub(super) settled: Instant,
+    /// Since when placement groups lack copies.
+    pub(super) undersized: Option<Instant>,
+    /// Since when daemons are silent.
+    silent: BTreeMap<(&'static str, String), Instant>,
+}
+
+impl Cluster {
+    /// A new one, with the monitor of one machine.
+    pub(super) fn new(fsid: &str, monitor: Monitor, peering: Duration) -> Cluster {
+        let all = |of: &[&str]| -> Vec<(String, String)> {
+            of.iter()
+                .map(|of| ((*of).to_owned(), "allow *".to_owned()))
+                .collect()
+        };
+        let mut cluster = Cluster {
+            fsid: fsid.to_owned(),
+            entities: BTreeMap::new(),
+            monmap: 1,
+            elections: 1,
+            monitors: vec![monitor],
+            mgrmap: 1,
+            active_mgr: None,
+            mgrs: BTreeSet::new(),
+            fsmap: 1,
+            mds: BTreeSet::new(),
+            filesystems: Vec::new(),
+            osdmap: 1,
+            osds: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            next_pool: 1,
+            rules: BTreeMap::from([(
+                "replicated_rule".to_owned(),
+                Rule {
+                    id: 0,
+                    kind: "host".to_owned(),
+                },
+            )]),
+            buckets: BTreeMap::new(),
+            config: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            flags: [
+                "pglog_hardlimit",
+                "purged_snapdirs",
+                "recovery_deletes",
+                "sortbitwise",
+            ]
+            .map(str::to_owned)
+            .into(),
+            images: BTreeSet::new(),
+            peering,
+            settled: Instant::now(),
+            undersized: None,
+            silent: BTreeMap::new(),
+        };
+        cluster.add_entity("mon.", all(&["mon"]));
+        cluster.add_entity("client.admin", all(&["mds", "mgr", "mon", "osd"]));
+        let bootstrap = [("mgr", "allow r"), ("mon", "profile bootstrap-osd")];
+        let bootstrap = bootstrap.map(|(of, cap)| (of.to_owned(), cap.to_owned()));
+        cluster.add_entity("client.bootstrap-osd", bootstrap.to_vec());
+        cluster
+    }
+
+    /// Makes an entity known under a new key.
+    pub(super) fn add_entity(&mut self, name: &str, caps: Vec<(String, String)>) {
+        let key = hex_digest(&format!("key of {name} in {}", self.fsid));
+        let entity = Entity {
+            key: format!("AQ{}==", &key[..36]),
+            caps,
+        };
+        self.entities.insert(name.to_owned(), entity);
+    }
+
+    /// A keyring file of an entity.
+    pub(super) fn keyring(&self, name: &str, with_caps: bool) -> Option<String> {
+        let entity = self.entities.get(name)?;
+        let mut text = format!("[{name}]\n\tkey = {}\n", entity.key);
+        for (of, cap) in entity.caps.iter().filter(|_| with_caps) {
+            text.push_str(&format!("\tcaps {of} = \"{cap}\"\n"));
+        }
+        Some(text)
+    }
+
+    /// Whether this is the admin's keyring.
+    pub(super) fn admits(&self, keyring: &str) -> bool {
+        let admin = self.entities.get("client.admin");
+        admin.is_some_and(|admin| keyring.contains(&admin.key))
+    }
+
+    /// Runs a command.
+    pub(super) fn run(&mut self, command: &Command, now: Instant) -> Answer {
+        match self.look_up(command, now) {
+            Some(answer) => answer,
+            None => self.change(command, now),
+        }
+    }
+
+    /// A value of the configuration that is for all.
+    pub(super) fn setting(&self, name: &str) -> Option<&str> {
+        let key = ("global".to_owned(), name.to_owned());
+        self.config.get(&key).map(String::as_str)
+    }
+
+    /// The map of the OSDs has changed, and data may have to move.
+    pub(super) fn moved(&mut self, now: Instant) {
+        self.osdmap += 1;
+        self.settled = now + self.peering;
+    }
+
+    /// Adds a pool; the defaults say what is not given.
+    pub(super) fn add_pool(&mut self, name: &str, pg_num: u32, rule: Option<i64>, now: Instant) {
+        let number = |key: &str| self.setting(key).and_then(|v| v.parse().ok());
+        let size: u32 = number("osd_pool_default_size").unwrap_or(3);
+        let rule = rule
+            .or_else(|| number("osd_pool_default_crush_rule").map(i64::from))
+            .unwrap_or(0);
+        let pool = Pool {
+            id: self.next_pool,
+            size,
+            min_size: size - size / 2,
+            pg_num,
+            rule,
+            objects: 0,
+            applications: BTreeSet::new(),
+            made: now + self.peering,
+        };
+        self.next_pool += 1;
+        self.pools.insert(name.to_owned(), pool);
+        self.osdmap += 1;
+    }
+
+    /// The rack a CRUSH host is in.
+    pub(super) fn rack_of(&self, host: &str) -> Option<&str> {
+        let rack = self.buckets.get(host)?.parent.as_deref()?;
+        self.buckets
+            .get(rack)
+            .filter(|b| b.kind == "rack")
+            .map(|_| rack)
+    }
+
+    /// A free number for a bucket.
+    pub(super) fn next_bucket(&self) -> i64 {
+        let least = self.buckets.values().map(|b| b.id).min();
+        // The root and its shadow have -1 and -2; every bucket has a shadow.
+        least.unwrap_or(-1) - 2
+    }
+
+    /// An OSD has started: it is in the map, and below its machine's host.
+    fn boot(&mut self, id: i64, hostname: &str, now: Instant) {
+        let place = self.next_bucket();
+        self.buckets.entry(hostname.to_owned()).or_insert(Bucket {
+            id: place,
+            kind: "host",
+            parent: None,
+        });
+        if let Some(osd) = self.osds.get_mut(&id) {
+            if !osd.born || osd.auto_out {
+                osd.in_ = true;
+            }
+            osd.born = true;
+            osd.up = true;
+            osd.auto_out = false;
+            hostname.clone_into(&mut osd.host);
+        }
+        self.moved(now);
+    }
+
+    /// Sets an OSD out that has been down for too long.
+    fn out(&mut self, id: i64, now: Instant) {
+        let all = self.osds.values().filter(|o| o.born).count();
+        let in_ = self.osds.values().filter(|o| o.born && o.in_).count();
+        // `mon_osd_min_in_ratio`: three quarters are kept in.
+        if self.flags.contains("noout") || in_ * 4 < all * 3 {
+            return;
+        }
+        if let Some(osd) = self.osds.get_mut(&id)
+            && !osd.up
+            && osd.in_
+        {
+            osd.in_ = false;
+            osd.auto_out = true;
+            self.moved(now);
+        }
+    }
+
+    /// Whether a daemon counts as there: it is, or has been silent for less than `grace`. Gives the
+    /// time after which to look again.
+    fn there(&mut self, kind: &'static str, name: &str, ok: bool, grace: Duration) -> (bool, bool) {
+        let key = (kind, name.to_owned());
+        if ok {
+            self.silent.remove(&key);
+            return (true, false);
+        }
+        let new = !self.silent.contains_key(&key);
+        let since = *self.silent.entry(key).or_insert_with(Instant::now);
+        (since.elapsed() < grace, new && !grace.is_zero())
+    }
+}
+
+/// A daemon as its machine has it.
+struct Running {
+    name: String,
+    /// It runs and reaches the monitors.
+    ok: bool,
+    /// It ended by itself, or was stopped: everybody knows at once.
+    ended: bool,
+}
+
+impl World {
+    /// Has every cluster follow its machines. To be called after every change of power, links,
+    /// units or maps.
+    pub(in crate::simulate) fn ceph_refresh(&mut self) {
+        let ids: Vec<String> = self.ceph.keys().cloned().collect();
+        for fsid in ids {
+            // Taken out, so that machines and cluster can both be used.
+            if let Some(mut cluster) = self.ceph.remove(&fsid) {
+                self.elect(&mut cluster);
+                if cluster.monitors.iter().any(|m| m.in_quorum) {
+                    self.follow(&mut cluster);
+                }
+                self.ceph.insert(fsid, cluster);
+            }
+        }
+    }
+
+    /// Who is in the quorum.
+    fn elect(&mut self, cluster: &mut Cluster) {
+        let runs = |m: &Monitor| {
+            let machine = &self.machines[m.machine];
+            let unit = machine
+                .ceph
+                .daemons
+                .get(&(CephDaemonKind::Mon, m.name.clone()));
+            machine.powered && unit.is_some_and(|u| u.running)
+        };
+        let up: Vec<&Monitor> = cluster.monitors.iter().filter(|m| runs(m)).collect();
+        let quorum = up.iter().find_map(|leader| {
+            let seen = up.iter().filter(|m| self.linked(leader.machine, m.machine));
+            let seen: BTreeSet<&str> = seen.map(|m| m.name.as_str()).collect();
+            (seen.len() * 2 > cluster.monitors.len()).then_some(seen)
+        });
+        let quorum: BTreeSet<String> = quorum.into_iter().flatten().map(str::to_owned).collect();
+        let mut changed = false;
+        for monitor in &mut cluster.monitors {
+            let now = quorum.contains(&monitor.name);
+            changed |= monitor.in_quorum != now;
+            monitor.in_quorum = now;
+        }
+        if changed {
+            cluster.elections += 2;
+        }
+        // A monitor that was taken out of the map ends.
+        for (at, machine) in self.machines.iter_mut().enumerate() {
+            let ceph = &mut machine.ceph;
+            if ceph.conf.as_ref().is_none_or(|c| c.fsid != cluster.fsid) {
+                continue;
+            }
+            for ((kind, name), unit) in &mut ceph.daemons {
+                let known = |m: &Monitor| m.machine == at && m.name == *name;
+                if *kind == CephDaemonKind::Mon
+                    && unit.running
+                    && !cluster.monitors.iter().any(known)
+                {
+                    unit.running = false;
+                    unit.failed = true;
+                }
+            }
+        }
+    }
+
+    fn follow(&mut self, cluster: &mut Cluster) {
+        let now = Instant::now();
+        let present = |world: &mut World, cluster: &mut Cluster, kind, grace| {
+            let mut names = BTreeSet::new();
+            for daemon in world.running(cluster, kind) {
+                let grace = if daemon.ended { Duration::ZERO } else { grace };
+                let there = cluster.there(kind.word(), &daemon.name, daemon.ok, grace);
+                if there.1 {
+                    world.schedule(grace, World::ceph_refresh);
+                }
+                if there.0 {
+                    names.insert(daemon.name);
+                }
+            }
+            names
+        };
+        let mgrs = present(self, cluster, CephDaemonKind::Mgr, MGR_GRACE);
+        let active = cluster.active_mgr.clone().filter(|a| mgrs.contains(a));
+        let active = active.or_else(|| mgrs.first().cloned());
+        if (&mgrs, &active) != (&cluster.mgrs, &cluster.active_mgr) {
+            cluster.mgrmap += 1;
+            (cluster.mgrs, cluster.active_mgr) = (mgrs, active);
+        }
+        let mds = present(self, cluster, CephDaemonKind::Mds, MDS_GRACE);
+        let mut moved = mds != cluster.mds;
+        let mut free = mds.clone();
+        for fs in &cluster.filesystems {
+            if let Some(active) = &fs.active {
+                free.remove(active);
+            }
+        }
+        for fs in &mut cluster.filesystems {
+            if fs.active.as_ref().is_none_or(|a| !mds.contains(a)) {
+                let next = free.pop_first();
+                moved |= fs.active != next;
+                fs.active = next;
+            }
+        }
+        cluster.mds = mds;
+        cluster.fsmap += u64::from(moved);
+        self.follow_osds(cluster, now);
+        let ready = cluster.active_mgr.is_some() && cluster.osds.values().any(|o| o.up);
+        if ready && !cluster.pools.contains_key(MGR_POOL) {
+            cluster.add_pool(MGR_POOL, 1, None, now);
+            if let Some(pool) = cluster.pools.get_mut(MGR_POOL) {
+                pool.applications.insert("mgr".to_owned());
+                pool.objects = 2;
+            }
+        }
+        let lacking = cluster
+            .pools
+            .values()
+            .any(|p| cluster.copies_of(p) < p.size);
+        cluster.undersized = lacking.then(|| cluster.undersized.unwrap_or(now));
+    }
+
+    fn follow_osds(&mut self, cluster: &mut Cluster, now: Instant) {
+        let ids: Vec<i64> = cluster.osds.keys().copied().collect();
+        for id in ids {
+            let Some(osd) = cluster.osds.get(&id).cloned() else {
+                continue;
+            };
+            let machine = &self.machines[osd.machine];
+            let unit = machine.ceph.osds.iter().find(|o| o.uuid == osd.uuid);
+            let runs = machine.powered && unit.is_some_and(|o| o.ready && o.unit.running);
+            let ok = runs && self.reaches_quorum(osd.machine, cluster);
+            let ended = machine.booted && !runs;
+            let name = machine.config.name.clone();
+            let grace = if ended { Duration::ZERO } else { OSD_GRACE };
+            let (there, wait) = cluster.there("osd", &id.to_string(), ok, grace);
+            if wait {
+                self.schedule(grace, World::ceph_refresh);
+            }
+            if ok && !osd.up {
+                cluster.boot(id, &name, now);
+            } else if !there && osd.up {
+                if let Some(osd) = cluster.osds.get_mut(&id) {
+                    osd.up = false;
+                }
+                cluster.moved(now);
+                let fsid = cluster.fsid.clone();
+                self.schedule(OUT_AFTER, move |world| {
+                    if let Some(cluster) = world.ceph.get_mut(&fsid) {
+                        let since = cluster.silent.get(&("osd", id.to_string()));
+                        if since.is_some_and(|s| s.elapsed() >= OUT_AFTER) {
+                            cluster.out(id, Instant::now());
+                        }
+                    }
+                });
+            }
+        }
+    }
+
+    /// The daemons of a kind that are set up for a cluster.
+    fn running(&self, cluster: &Cluster, kind: CephDaemonKind) -> Vec<Running> {
+        let mut found = Vec::new();
+        for (at, machine) in self.machines.iter().enumerate() {
+            let conf = machine.ceph.conf.as_ref();
+            if conf.is_none_or(|c| c.fsid != cluster.fsid) {
+                continue;
+            }
+            for ((of, name), unit) in &machine.ceph.daemons {
+                if *of == kind {
+                    let runs = machine.powered && unit.running;
+                    found.push(Running {
+                        name: name.clone(),
+                        ok: runs && self.reaches_quorum(at, cluster),
+                        ended: machine.booted && !runs,
+                    });
+                }
+            }
+        }
+        found
+    }
+
+    fn reaches_quorum(&self, machine: usize, cluster: &Cluster) -> bool {
+        let mut quorum = cluster.monitors.iter().filter(|m| m.in_quorum);
+        quorum.any(|m| self.linked(machine, m.machine))
+    }
+}
