@@ -20,6 +20,7 @@ impl Cluster {
     pub(super) fn look_up(&self, command: &Command, now: Instant) -> Option<Answer> {
         let answer = match command.prefix() {
             "status" => self.status(now),
+            "health" => self.health(now, command.text("detail") == "detail"),
             "mon dump" => self.mon_dump(),
             "mgr dump" => self.mgr_dump(),
             "fs dump" => self.fs_dump(),
@@ -63,7 +64,7 @@ impl Cluster {
             .count();
         json!({
             "fsid": self.fsid,
-            "health": self.health(now),
+            "health": self.health(now, false),
             "election_epoch": self.elections,
             "quorum": quorum().map(|(rank, _)| rank).collect::<Vec<_>>(),
             "quorum_names": quorum().map(|(_, m)| m.name.as_str()).collect::<Vec<_>>(),
@@ -188,6 +189,10 @@ impl Cluster {
     }
 
     fn osd_dump(&self) -> Value {
+        let words = ["full", "backfillfull", "nearfull"];
+        let has = |word: &&str| self.osds.values().any(|o| o.full == Some(*word));
+        // All pools are on all OSDs here.
+        let fullest = words.into_iter().find(has);
         let mut pools: Vec<(&String, _)> = self.pools.iter().collect();
         pools.sort_by_key(|(_, pool)| pool.id);
         let pools: Vec<Value> = pools
@@ -204,6 +209,10 @@ impl Cluster {
                     "min_size": pool.min_size,
                     "crush_rule": pool.rule,
                     "pg_num": pool.pg_num,
+                    "flags_names": match fullest {
+                        Some(word) => format!("hashpspool,{word}"),
+                        None => "hashpspool".to_owned(),
+                    },
                     "application_metadata": applications,
                 })
             })
@@ -219,6 +228,7 @@ impl Cluster {
                 state.extend(osd.born.then_some("exists"));
                 state.extend((!osd.born).then_some("new"));
                 state.extend(osd.up.then_some("up"));
+                state.extend(osd.full);
                 json!({
                     "osd": id,
                     "uuid": osd.uuid,

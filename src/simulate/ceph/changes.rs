@@ -446,7 +446,11 @@ impl Cluster {
     fn crush_move(&mut self, command: &Command, now: Instant) -> Answer {
         let name = command.text("name");
         let words = command.argument("args").and_then(Value::as_array);
-        let place = words.into_iter().flatten().filter_map(Value::as_str).last();
+        let place = words
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .next_back();
         let parent = match place.and_then(|p| p.split_once('=')) {
             Some(("root", "default")) => None,
             Some(("rack", rack)) => Some(rack.to_owned()),

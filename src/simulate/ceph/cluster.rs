@@ -74,6 +74,8 @@ pub(super) struct Osd {
     pub auto_out: bool,
     /// The CRUSH host it is below.
     pub host: String,
+    /// The ratio it has passed, as its state names it.
+    pub full: Option<&'static str>,
 }
 
 /// A pool.
@@ -145,6 +147,8 @@ pub(in crate::simulate) struct Cluster {
     pub(super) config: BTreeMap<(String, String), String>,
     pub(super) keys: BTreeMap<String, String>,
     pub(super) flags: BTreeSet<String>,
+    /// Monitors whose clock differs.
+    pub(super) skewed: BTreeSet<String>,
     /// What LXD keeps in pools and file systems, by their names.
     pub(in crate::simulate) images: BTreeSet<(String, String)>,
     /// How long placement groups need to agree again.
@@ -199,6 +203,7 @@ impl Cluster {
             ]
             .map(str::to_owned)
             .into(),
+            skewed: BTreeSet::new(),
             images: BTreeSet::new(),
             peering,
             settled: Instant::now(),

@@ -381,6 +381,7 @@ impl World {
             in_: false,
             auto_out: false,
             host: String::new(),
+            full: None,
         };
         cluster.osds.insert(id, osd);
         cluster.osdmap += 1;

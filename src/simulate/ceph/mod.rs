@@ -20,7 +20,7 @@ pub(super) use transport::SimCeph;
 use super::SimCloud;
 use super::process::Origin;
 use super::world::World;
-use crate::services::ceph::{Ceph, CephError, Command};
+use crate::services::ceph::{Ceph, CephError, Command, Fullness};
 use crate::services::host::CephDaemonKind;
 use cluster::Refusal;
 use std::sync::Arc;
@@ -115,6 +115,36 @@ impl SimCloud {
             let known = world.machines[machine].ceph.fail_osd(id);
             assert!(known, "there is no osd.{id} on {member}");
             world.ceph_refresh();
+        });
+    }
+
+    /// An OSD has passed one of Ceph's ratios, or has room again.
+    pub fn fill_osd(&self, member: &str, id: i64, passed: Option<Fullness>) {
+        self.on(member, |world, machine| {
+            let osd = world.ceph_of(machine).and_then(|c| c.osds.get_mut(&id));
+            if let Some(osd) = osd {
+                osd.full = passed.map(|ratio| match ratio {
+                    Fullness::Near => "nearfull",
+                    Fullness::Backfill => "backfillfull",
+                    Fullness::Full => "full",
+                });
+            }
+            if let Some(cluster) = world.ceph_of(machine) {
+                cluster.osdmap += 1;
+            }
+        });
+    }
+
+    /// The clock of a machine with a monitor differs from that of the others, or no more.
+    pub fn skew_clock(&self, member: &str, skewed: bool) {
+        self.on(member, |world, machine| {
+            if let Some(cluster) = world.ceph_of(machine) {
+                if skewed {
+                    cluster.skewed.insert(member.to_owned());
+                } else {
+                    cluster.skewed.remove(member);
+                }
+            }
         });
     }
 
