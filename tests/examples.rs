@@ -76,7 +76,7 @@ fn the_examples_have_the_addresses_of_the_sandbox_named_default() {
             );
         }
     }
-    assert!(text("scripts/lib").contains("EXAMPLE_SUBNET=10.77.0\n"));
+    assert!(text("scripts/lib").contains("EXAMPLE_SUBNETS=(10.77.0 10.78.0 198.51.100)\n"));
 }
 
 #[tokio::test(start_paused = true)]
