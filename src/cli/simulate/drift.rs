@@ -2,6 +2,7 @@
 
 use super::disturb::Dice;
 use super::session::Session;
+use crate::catalog::{Owner, facts};
 use crate::resources::value::ConfigValue;
 use crate::resources::{Resource, Spec};
 use crate::services::lxd::{LxdError, Method};
@@ -201,7 +202,16 @@ fn drifts(resource: &Resource) -> Vec<Drift> {
         }
         Spec::StoragePool(pool) => {
             let path = format!("/1.0/storage-pools/{name}");
-            let mut all = keys(&pool.config, &path);
+            // LXD refuses to change what is fixed when a pool is made.
+            let owner = Owner::Pool(&pool.driver);
+            let free = pool
+                .config
+                .iter()
+                .filter(|(key, _)| !facts(owner, key).immutable);
+            let free = free
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect();
+            let mut all = keys(&free, &path);
             if pool.description.is_some() {
                 all.push(drift(
                     "its description is changed",
