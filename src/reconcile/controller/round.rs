@@ -10,6 +10,7 @@ use crate::reconcile::observe::absorb;
 use crate::reconcile::plan::{self, Action as StepAction, Plan, Step, Topic, Verb, reasons};
 use crate::reconcile::queue::Action;
 use crate::reconcile::status::{self, Inputs};
+use crate::resources::kinds::MemberState;
 use crate::resources::value::Mode;
 use crate::resources::{Kind, ObjectRef, Spec};
 use crate::services::host::TrustedMember;
@@ -86,6 +87,7 @@ fn decide(object: &ObjectRef, inner: &Arc<Inner>) -> Decision {
     record(object, &plan, &admitted, None, inner, state, now);
     if object.kind == Kind::Member {
         coming(object, inner, state, now);
+        admit_for_good(object, inner, state);
     }
     let idle = admitted.run.is_empty();
     state.in_flight.take(&admitted.run);
@@ -325,9 +327,6 @@ fn settle(object: &ObjectRef, plan: &Plan, inner: &Inner, state: &mut super::Sta
         secrets: found.secrets.clone(),
         deletion: resource.deletion(),
     };
-    if object.kind == Kind::Member {
-        admit_for_good(object, &resource, inner, state);
-    }
     state.intended.remove(object);
     let before = state.memory.inventory.get(object);
     if before != Some(&entry) {
@@ -340,34 +339,44 @@ fn settle(object: &ObjectRef, plan: &Plan, inner: &Inner, state: &mut super::Sta
 }
 
 /// A member that has joined belongs to the cluster: from now on the trust store says which key is
-/// its agent's, and no resource does.
-fn admit_for_good(object: &ObjectRef, resource: &Wanted, inner: &Inner, state: &mut super::State) {
-    let Spec::Member(spec) = &resource.spec else {
-        return;
-    };
-    if state.memory.trust.members.contains_key(&object.name) {
+/// its agent's, and no resource does. With the first of them goes the member that leads: who has a
+/// trust store lets in nobody else.
+fn admit_for_good(object: &ObjectRef, inner: &Inner, state: &mut super::State) {
+    let own = ObjectRef::new(Kind::Member, inner.member.clone());
+    let new: Vec<(String, TrustedMember)> = [&own, object]
+        .into_iter()
+        .filter(|member| !state.memory.trust.members.contains_key(&member.name))
+        .filter_map(|member| Some((member.name.clone(), joined(member, state)?)))
+        .collect();
+    // Without the leader's own key nobody would be reached any more.
+    let leads = |(name, _): &(String, TrustedMember)| *name == inner.member;
+    if new.is_empty()
+        || !(state.memory.trust.members.contains_key(&inner.member) || new.iter().any(leads))
+    {
         return;
     }
-    let report = state
-        .world
-        .hosts
-        .get(&object.name)
-        .and_then(|h| h.report.known());
-    let Some(fingerprint) = report.map(|r| r.fingerprint.clone()) else {
-        return;
-    };
-    let (name, address) = (object.name.clone(), spec.address);
     state.remember(|memory| {
         memory.trust.version += 1;
-        memory.trust.members.insert(
-            name,
-            TrustedMember {
-                fingerprint,
-                address,
-            },
-        );
+        memory.trust.members.extend(new);
     });
     inner.flushes.notify_one();
+}
+
+/// The agent of a member, if that is wanted and has joined.
+fn joined(member: &ObjectRef, state: &super::State) -> Option<TrustedMember> {
+    let resource = state.desired.resources.get(member)?;
+    let Spec::Member(spec) = &resource.spec else {
+        return None;
+    };
+    let members = state.world.lxd.members.known()?;
+    let report = state.world.hosts.get(&member.name)?.report.known()?;
+    let stays = spec.state != MemberState::Absent
+        && state.world.lxd.clustered() == Some(true)
+        && members.contains_key(&member.name);
+    stays.then(|| TrustedMember {
+        fingerprint: report.fingerprint.clone(),
+        address: spec.address,
+    })
 }
 
 /// Does the admitted steps in their order, stopping at the first that fails.

@@ -66,8 +66,14 @@ pub(super) async fn services(inner: Arc<Inner>, mut requests: mpsc::UnboundedRec
             () = tokio::time::sleep_until(next) => {}
         }
         let now = Instant::now();
+        // Nothing asked for this one: what nobody tells of is found out now, such as a disk that
+        // was plugged in or a program that was installed.
+        let regular = due.is_empty();
         due.retain(|at| *at > now);
         inner.look_at_everything().await;
+        if regular {
+            inner.look_at_machines().await;
+        }
         inner.wake_all(&inner.state());
         if !*inner.synced.borrow() {
             inner.look_at_machines().await;

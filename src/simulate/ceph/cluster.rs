@@ -258,6 +258,12 @@ impl Cluster {
         self.config.get(&key).map(String::as_str)
     }
 
+    /// How many copies a new pool has.
+    pub(super) fn default_size(&self) -> u32 {
+        let said = self.setting("osd_pool_default_size");
+        said.and_then(|v| v.parse().ok()).unwrap_or(3)
+    }
+
     /// The map of the OSDs has changed, and data may have to move.
     pub(super) fn moved(&mut self, now: Instant) {
         self.osdmap += 1;
@@ -266,10 +272,10 @@ impl Cluster {
 
     /// Adds a pool; the defaults say what is not given.
     pub(super) fn add_pool(&mut self, name: &str, pg_num: u32, rule: Option<i64>, now: Instant) {
-        let number = |key: &str| self.setting(key).and_then(|v| v.parse().ok());
-        let size: u32 = number("osd_pool_default_size").unwrap_or(3);
+        let size = self.default_size();
+        let default = self.setting("osd_pool_default_crush_rule");
         let rule = rule
-            .or_else(|| number("osd_pool_default_crush_rule").map(i64::from))
+            .or_else(|| default?.parse().ok().filter(|id| *id >= 0))
             .unwrap_or(0);
         let pool = Pool {
             id: self.next_pool,
@@ -466,7 +472,10 @@ impl World {
         cluster.mds = mds;
         cluster.fsmap += u64::from(moved);
         self.follow_osds(cluster, now);
-        let ready = cluster.active_mgr.is_some() && cluster.osds.values().any(|o| o.up);
+        // The managers wait for as many OSDs as there are to be copies.
+        let usable = cluster.osds.values().filter(|o| o.up && o.in_).count();
+        let wanted = cluster.default_size() as usize;
+        let ready = cluster.active_mgr.is_some() && usable >= wanted;
         if ready && !cluster.pools.contains_key(MGR_POOL) {
             cluster.add_pool(MGR_POOL, 1, None, now);
             if let Some(pool) = cluster.pools.get_mut(MGR_POOL) {

@@ -166,14 +166,11 @@ impl Cluster {
 
     fn osd_checks(&self, checks: &mut BTreeMap<&'static str, Check>) {
         let born = || self.osds.iter().filter(|(_, o)| o.born);
-        let wanted: usize = self
-            .setting("osd_pool_default_size")
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(3);
-        let count = born().count();
+        let wanted = self.default_size();
+        let count = u32::try_from(born().count()).unwrap_or(u32::MAX);
         if count < wanted {
             let message = format!("OSD count {count} < osd_pool_default_size {wanted}");
-            checks.insert("TOO_FEW_OSDS", Check::warn(message, wanted - count));
+            checks.insert("TOO_FEW_OSDS", Check::warn(message, 1));
         }
         let down: Vec<String> = born()
             .filter(|(_, o)| !o.up && o.in_)
