@@ -116,6 +116,7 @@ impl World {
             northbound: Some(listening(crate::services::ovn::NORTHBOUND_PORT)),
             southbound: Some(listening(crate::services::ovn::SOUTHBOUND_PORT)),
             northd: true,
+            routers: None,
             chassis: if connected {
                 self.ovn.chassis.values().cloned().collect()
             } else {

@@ -143,7 +143,7 @@ impl Inner {
         }
         self.wake_waiting(state, &Topic::Ovn);
         for object in state.desired.resources.keys() {
-            if matches!(object.kind, Kind::Cluster | Kind::Member) {
+            if matches!(object.kind, Kind::Cluster | Kind::Member | Kind::Network) {
                 self.wake(object, Duration::ZERO);
             }
         }

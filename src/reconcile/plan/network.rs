@@ -37,10 +37,14 @@ pub(super) fn plan(
     view: &View<'_>,
 ) -> Plan {
     let mut plan = plan_wanted(object, &wanted(spec), ignore, view);
-    if spec.network_type == NetworkType::Ovn && !plan.steps.is_empty() {
-        ovn::network_waits(view, &mut plan);
-        if !plan.waiting_on.is_empty() {
-            plan.steps.clear();
+    if spec.network_type == NetworkType::Ovn {
+        if plan.settled() {
+            ovn::network_health(object, view, &mut plan);
+        } else if !plan.steps.is_empty() {
+            ovn::network_waits(view, &mut plan);
+            if !plan.waiting_on.is_empty() {
+                plan.steps.clear();
+            }
         }
     }
     if let Some(name) = &spec.uplink {

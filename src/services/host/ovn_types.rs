@@ -1,7 +1,7 @@
 //! What is said of OVN between the controller and the agent of a machine.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -65,6 +65,8 @@ pub struct CentralReport {
     pub southbound: Option<DatabaseReport>,
     /// Whether northd runs.
     pub northd: bool,
+    /// The addresses of all routers, as this machine's northbound database has them.
+    pub routers: Option<BTreeSet<IpAddr>>,
     /// The chassis, as this machine's southbound database has them.
     pub chassis: Vec<ChassisRow>,
 }

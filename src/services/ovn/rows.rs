@@ -90,6 +90,14 @@ rows! {
         name: "name" => String,
     }
 
+    /// Northbound: what a router is connected by.
+    LogicalRouterPort = "Logical_Router_Port" {
+        /// The name, such as `lxd-net2-lr-lrp-ext`.
+        name: "name" => String,
+        /// Its addresses with the lengths of their networks.
+        networks: "networks" => Set<String>,
+    }
+
     /// Southbound: a machine that carries traffic.
     Chassis = "Chassis" {
         /// The row.

@@ -13,7 +13,7 @@ mod network;
 mod picture;
 mod raft;
 
-pub(super) use network::{network_waits, server_keys};
+pub(super) use network::{network_health, network_waits, server_keys};
 
 use super::step::{Action, Claim, ClaimOn, OvnAction, Step};
 use super::{Plan, Verb, View};

@@ -2,6 +2,7 @@
 
 use super::NORTHBOUND_KEY;
 use super::picture::{Picture, packaged};
+use crate::reconcile::clock::{after, age};
 use crate::reconcile::plan::{Plan, Topic, View, reasons};
 use crate::resources::kinds::{ClusterSpec, OvnProvider};
 use crate::resources::value::{Config, ConfigValue};
@@ -9,6 +10,8 @@ use crate::resources::{Kind, ObjectRef};
 use crate::services::host::{OvnReport, connection};
 use crate::services::ovn::NORTHBOUND_PORT;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
 
 /// The server keys that follow from `spec.ovn`, added to those the resource holds.
 pub(in crate::reconcile::plan) fn server_keys(
@@ -86,4 +89,52 @@ pub(in crate::reconcile::plan) fn network_waits(view: &View<'_>, plan: &mut Plan
             );
         }
     }
+}
+
+/// How long a router may be on its way between LXD and OVN's databases.
+const ARRIVES: Duration = Duration::from_secs(3);
+
+/// Whether a network that LXD has made is in OVN as well. What LXD makes of a network there is left
+/// to LXD; that its router is gone is told.
+pub(in crate::reconcile::plan) fn network_health(
+    object: &ObjectRef,
+    view: &View<'_>,
+    plan: &mut Plan,
+) {
+    let key = (object.project.clone(), object.name.clone());
+    let (Some(networks), Some(picture)) = (view.world.lxd.networks.known(), Picture::of(view))
+    else {
+        return;
+    };
+    let Some((by, ovn)) = picture.serving() else {
+        return;
+    };
+    let (Some(network), Some(routers)) = (networks.get(&key), &ovn.central.routers) else {
+        return;
+    };
+    let outside = ["ipv4", "ipv6"]
+        .into_iter()
+        .filter_map(|family| {
+            let key = format!("volatile.network.{family}.address");
+            network.whole.value.config.get(&key)?.parse::<IpAddr>().ok()
+        })
+        .find(|address| !routers.contains(address));
+    let Some(address) = outside else {
+        return;
+    };
+    let seen_at = view.world.hosts.get(by).and_then(|h| h.report.at());
+    let latest = seen_at.max(view.world.lxd.networks.at());
+    if let Some(latest) = latest.filter(|at| age(view.now, *at) < ARRIVES) {
+        plan.recheck_at = Some(after(latest, ARRIVES));
+        return;
+    }
+    plan.note(
+        reasons::OVN,
+        format!(
+            "OVN has no router at {address}, by which {} goes out: somebody has changed what LXD \
+             made there. To have LXD make it again, change a key of the network and change it \
+             back (lxc network set {} dns.domain …)",
+            object.name, object.name
+        ),
+    );
 }

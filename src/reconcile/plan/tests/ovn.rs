@@ -101,6 +101,7 @@ fn serving(members: &[&str]) -> Scene {
                 northbound: Some(database(6641)),
                 southbound: Some(database(6642)),
                 northd: true,
+                routers: None,
                 chassis: rows.clone(),
             };
         }

@@ -5,14 +5,15 @@ use crate::services::host::ovn_types::{
     CentralConfig, CentralReport, DatabaseReport, OvnDatabase, RaftMember, connection,
 };
 use crate::services::host::types::HostError;
-use crate::services::ovn::rows::{Connection, NbGlobal, SbGlobal};
+use crate::services::ovn::rows::{Connection, LogicalRouterPort, NbGlobal, SbGlobal};
 use crate::services::ovn::{
     Client, Endpoint, NORTHBOUND, NORTHBOUND_PORT, Operation, OvsdbError, SOUTHBOUND,
     SOUTHBOUND_PORT, control,
 };
 use crate::services::peer::state_file;
+use ipnet::IpNet;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -231,14 +232,30 @@ pub(super) async fn report(paths: &OvnPaths) -> CentralReport {
     {
         chassis = chassis_rows(&client).await.unwrap_or_default();
     }
+    let mut routers = None;
+    if northbound.as_ref().is_some_and(|d| d.connected)
+        && let Ok(client) = Client::connect(&paths.northbound(), None).await
+    {
+        routers = router_addresses(&client).await.ok();
+    }
     CentralReport {
         config,
         files,
+        routers,
         northbound,
         southbound,
         northd,
         chassis,
     }
+}
+
+/// The addresses of all routers.
+async fn router_addresses(client: &Client) -> Result<BTreeSet<IpAddr>, OvsdbError> {
+    let ports: Vec<LogicalRouterPort> = client.rows(NORTHBOUND).await?;
+    let networks = ports.iter().flat_map(|port| &port.networks.0);
+    Ok(networks
+        .filter_map(|network| Some(network.parse::<IpNet>().ok()?.addr()))
+        .collect())
 }
 
 /// How one database stands; `None` when it does not answer.

@@ -4,7 +4,7 @@
 use super::ovn::OvnPaths;
 use super::ovn_chassis::{self, TUNNEL};
 use crate::services::ovn::rows::{
-    Bridge, Chassis, Connection, Database, Encap, Interface, OpenVSwitch, Row,
+    Bridge, Chassis, Connection, Database, Encap, Interface, LogicalRouterPort, OpenVSwitch, Row,
 };
 use crate::services::ovn::{
     Client, Endpoint, LOCAL, MonitorTable, NORTHBOUND, OvsdbError, SERVER, SOUTHBOUND,
@@ -67,7 +67,10 @@ pub async fn follow_ovn(state: &Path, changes: OvnChanges, stop: CancellationTok
         paths.northbound(),
         &changes,
         vec![
-            (NORTHBOUND, vec![table::<Connection>()]),
+            (
+                NORTHBOUND,
+                vec![table::<Connection>(), table::<LogicalRouterPort>()],
+            ),
             (SERVER, vec![table::<Database>()]),
         ],
     );
