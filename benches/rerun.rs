@@ -16,7 +16,8 @@ use microcloud::reconcile::store::Store;
 use microcloud::resources::Kind;
 use microcloud::services::host::{
     Beat, BootstrapLxd, CephAnswer, CephRequest, ClearHalfMade, Host, HostError, HostReport,
-    HostTarget, Hosts, JoinLxd, OvnAnswer, OvnRequest, TrustStore, UndoJoin, WipeDisk,
+    HostTarget, Hosts, JoinLxd, OvnAnswer, OvnRequest, PathsReport, PathsRequest, TrustStore,
+    UndoJoin, WipeDisk,
 };
 use microcloud::services::lxd::Lxd;
 use std::path::Path;
@@ -77,6 +78,10 @@ impl Host for NoAgent {
     }
 
     async fn ovn(&self, _: OvnRequest) -> Result<OvnAnswer, HostError> {
+        self.error()
+    }
+
+    async fn paths(&self, _: PathsRequest) -> Result<PathsReport, HostError> {
         self.error()
     }
 

@@ -71,6 +71,7 @@ impl Node {
             epochs: Arc::new(EpochBook::open(dir.path()).unwrap()),
             lxd_started: LxdStarted::default(),
             ovn_changes: Default::default(),
+            port: 0,
             memory_version: AtomicU64::new(0),
         };
         Node {

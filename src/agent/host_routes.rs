@@ -3,8 +3,8 @@
 use super::machine::{Caller, Machine};
 use super::server::PeerIdentity;
 use crate::services::host::{
-    BootstrapLxd, CephRequest, ClearHalfMade, HostError, JoinLxd, OvnRequest, TrustStore, UndoJoin,
-    WipeDisk,
+    BootstrapLxd, CephRequest, ClearHalfMade, HostError, JoinLxd, OvnRequest, PathsRequest,
+    TrustStore, UndoJoin, WipeDisk,
 };
 use crate::services::peer::{EPOCH_HEADER, VERSION, VERSION_HEADER};
 use axum::body::Body;
@@ -35,6 +35,7 @@ pub fn routes(machine: Arc<Machine>) -> Router {
         .route("/v1/host/wipe-disk", post(wipe_disk))
         .route("/v1/host/ceph", post(ceph))
         .route("/v1/host/ovn", post(ovn))
+        .route("/v1/host/paths", post(paths))
         .route("/v1/host/trust", post(trust))
         .layer(DefaultBodyLimit::max(MOST))
         .with_state(machine)
@@ -191,6 +192,15 @@ async fn ovn(
 ) -> Result<Response<Body>, BadRequest> {
     let request: OvnRequest = body(request)?;
     Ok(answer(machine.ovn(&caller, request).await))
+}
+
+async fn paths(
+    State(machine): State<Arc<Machine>>,
+    caller: Caller,
+    request: Taken,
+) -> Result<Response<Body>, BadRequest> {
+    let request: PathsRequest = body(request)?;
+    Ok(answer(machine.paths(&caller, request).await))
 }
 
 async fn trust(

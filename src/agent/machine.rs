@@ -8,7 +8,7 @@ use super::with_causes;
 use crate::services::host::local::{LocalHost, OvnChanges};
 use crate::services::host::{
     Beat, BootstrapLxd, CephAnswer, CephRequest, ClearHalfMade, Host, HostError, HostReport,
-    JoinLxd, OvnAnswer, OvnRequest, TrustStore, UndoJoin, WipeDisk,
+    JoinLxd, OvnAnswer, OvnRequest, PathsReport, PathsRequest, TrustStore, UndoJoin, WipeDisk,
 };
 use crate::services::peer::{Claim, Fingerprint, VERSION};
 use async_trait::async_trait;
@@ -44,6 +44,8 @@ pub struct Machine {
     pub lxd_started: LxdStarted,
     /// Changes with OVN and Open vSwitch on this machine.
     pub ovn_changes: OvnChanges,
+    /// The port on which agents listen.
+    pub port: u16,
     /// The newest version of the controller's memory it has seen, while this agent leads; the
     /// controller keeps it up to date.
     pub memory_version: AtomicU64,
@@ -190,6 +192,19 @@ impl Machine {
         .await
     }
 
+    /// Tries which packets get to other machines, whose agents listen on the same port.
+    ///
+    /// # Errors
+    /// The caller's epoch is stale, or the interfaces cannot be read.
+    pub async fn paths(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: PathsRequest,
+    ) -> Result<PathsReport, HostError> {
+        self.check(caller).await?;
+        self.local.paths(self.port, request).await
+    }
+
     /// Takes over the cluster's trust store.
     ///
     /// # Errors
@@ -315,6 +330,10 @@ impl Host for OwnHost {
 
     async fn ovn(&self, request: OvnRequest) -> Result<OvnAnswer, HostError> {
         self.0.ovn(&self.caller(), request).await
+    }
+
+    async fn paths(&self, request: PathsRequest) -> Result<PathsReport, HostError> {
+        self.0.paths(&self.caller(), request).await
     }
 
     async fn set_trust(&self, trust: TrustStore) -> Result<(), HostError> {

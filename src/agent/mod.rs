@@ -31,7 +31,7 @@ pub use trust::TrustBook;
 
 use crate::services::ceph::Ceph;
 use crate::services::host::Host;
-use crate::services::host::local::{LocalHost, OvnChanges, follow_ovn};
+use crate::services::host::local::{LocalHost, OvnChanges, answer_paths, follow_ovn};
 use crate::services::peer::{
     Claim, Identity, IdentityError, PeerClient, PeerHosts, Pins, StateFileError, state_file,
 };
@@ -156,6 +156,7 @@ pub async fn start(config: Config) -> Result<Agent, StartError> {
         epochs: Arc::clone(&epochs),
         lxd_started: LxdStarted::default(),
         ovn_changes: OvnChanges::default(),
+        port: config.port,
         memory_version: AtomicU64::new(0),
     });
     let client = PeerClient::new(
@@ -232,6 +233,12 @@ impl Agent {
         );
         let watched = stop.clone();
         tasks.spawn(async move { follow_ovn(&state, changes, watched).await });
+        let (port, asked) = (self.config.port, stop.clone());
+        tasks.spawn(async move {
+            if let Err(error) = answer_paths(port, asked).await {
+                tracing::warn!(port, %error, "other members cannot try their way to here");
+            }
+        });
         tasks.spawn(renew(Arc::clone(&self.identity), stop.clone()));
         tracing::info!(
             member = self.identity.name(),

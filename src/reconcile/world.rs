@@ -3,10 +3,11 @@
 
 use crate::resources::{Kind, ObjectRef};
 use crate::services::ceph::CephCluster;
-use crate::services::host::{Beat, HostError, HostReport};
+use crate::services::host::{Beat, HostError, HostReport, PathsReport};
 use crate::services::lxd::types::{Group, Member, Network, Pool, Profile, Project, Versioned};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// One part of the world.
 #[derive(Debug, Clone, PartialEq)]
@@ -167,6 +168,17 @@ pub struct HostView {
     pub silent_since: Option<Timestamp>,
 }
 
+/// Which packets get from a member to others on one network.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PathView {
+    /// What the network is called.
+    pub network: String,
+    /// The others, with their addresses on it.
+    pub others: Vec<(String, IpAddr)>,
+    /// What was found.
+    pub seen: Seen<PathsReport>,
+}
+
 /// What a `{file:}` or `{credential:}` holds: only a keyed hash is kept.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Secrets {
@@ -183,6 +195,8 @@ pub struct World {
     pub ceph: CephWorld,
     /// Machines by member name.
     pub hosts: BTreeMap<String, HostView>,
+    /// Which packets get from members to others, by member and its own address.
+    pub paths: BTreeMap<(String, IpAddr), PathView>,
     /// Files and credentials that resources refer to.
     pub secrets: Secrets,
     /// Objects that were reported to have changed since they were read.

@@ -14,7 +14,7 @@ use crate::services::ceph::Ceph;
 use crate::services::host::{
     Beat, BootstrapLxd, CephAnswer, CephRequest, ClearHalfMade, HalfMade, Host, HostError,
     HostReport, HostTarget, Hosts, JoinLxd, Leftovers, LxdReport, LxdState, OvnAnswer, OvnRequest,
-    TrustStore, UndoJoin, WipeDisk,
+    PathsReport, PathsRequest, Reach, TrustStore, UndoJoin, WipeDisk,
 };
 use crate::services::lxd::requests::JoinRequest;
 use crate::services::lxd::{Lxd, LxdError};
@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use base64::Engine;
 use serde_json::Value;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -32,6 +33,9 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// How long it looks at most.
 const AWAITED: Duration = Duration::from_secs(30);
+
+/// The MTU of all simulated interfaces.
+const MTU: u32 = 1500;
 
 /// The agents as one of them reaches the others.
 #[derive(Debug)]
@@ -217,6 +221,27 @@ impl Host for SimHost {
             .live(true, async {
                 let machine = self.reach("ovn", true).await?;
                 self.shared().lock().ovn_request(machine, request)
+            })
+            .await
+    }
+
+    async fn paths(&self, request: PathsRequest) -> Result<PathsReport, HostError> {
+        self.process
+            .live(false, async {
+                let machine = self.reach("paths", false).await?;
+                let world = self.shared().lock();
+                let reach = |to: &IpAddr| {
+                    let linked = world.at_address(*to).is_none_or(|other| {
+                        world.machines[other].powered && world.linked(machine, other)
+                    });
+                    let reach = match linked {
+                        true => Reach::Packets(MTU),
+                        false => Reach::Nothing,
+                    };
+                    (*to, reach)
+                };
+                let paths = request.to.iter().map(reach).collect();
+                Ok(PathsReport { mtu: MTU, paths })
             })
             .await
     }

@@ -15,6 +15,7 @@
 mod ceph;
 mod keeper;
 mod ovn;
+mod paths;
 mod requests;
 mod round;
 mod runner;
@@ -234,6 +235,7 @@ impl Controller {
         tasks.spawn(watching::machines(inner.clone()));
         tasks.spawn(ceph::watch(inner.clone()));
         tasks.spawn(ovn::watch(inner.clone()));
+        tasks.spawn(paths::watch(inner.clone()));
         Controller {
             inner,
             tasks: tokio::sync::Mutex::new(tasks),

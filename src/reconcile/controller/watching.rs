@@ -77,6 +77,7 @@ pub(super) async fn services(inner: Arc<Inner>, mut requests: mpsc::UnboundedRec
         inner.wake_all(&inner.state());
         if !*inner.synced.borrow() {
             inner.look_at_machines().await;
+            inner.try_paths().await;
             inner.synced.send_replace(true);
         }
     }
@@ -396,6 +397,9 @@ impl Inner {
     /// Looks at one machine fully.
     pub(super) async fn look_at_machine(&self, target: &HostTarget) {
         let result = self.hosts.host(target).report().await;
+        if let Ok(report) = &result {
+            self.try_first_paths(target, report).await;
+        }
         let (look, formed) = self.seen(target, result);
         match (look, formed) {
             (true, true) => self.look_at_members().await,

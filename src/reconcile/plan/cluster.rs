@@ -109,6 +109,9 @@ fn form(
             None => silent.push(machine.name.clone()),
         }
     }
+    for machine in &targets {
+        super::paths::wait(&machine.name, view, plan);
+    }
     let majority = targets.len() / 2 + 1;
     if answered < majority {
         for name in &silent {

@@ -65,6 +65,7 @@ pub(super) fn plan(
         return plan;
     }
     update(object, spec, row, ignore, view, &mut plan);
+    super::paths::show(name, view, &mut plan);
     ovn::member(object, view, &mut plan);
     super::ceph::member::extend(object, spec, view, &mut plan);
     plan
@@ -247,6 +248,11 @@ fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan)
                 state.cluster_address
             ),
         );
+        return;
+    }
+    let before = plan.waiting_on.len();
+    super::paths::wait(name, view, plan);
+    if plan.waiting_on.len() > before {
         return;
     }
     let Ok(server) = view.world.lxd.server.get() else {

@@ -15,6 +15,7 @@ mod lost;
 mod member;
 mod network;
 mod ovn;
+mod paths;
 mod pool;
 mod profile;
 mod project;
@@ -26,6 +27,7 @@ pub(crate) use cluster::target;
 pub use diff::{Change, Verb};
 pub use disk::field_of as disk_field;
 pub(crate) use member::is_coming;
+pub(in crate::reconcile) use paths::networks as path_networks;
 pub use step::{Action, Claim, Guard, Step};
 
 use super::desired::Desired;

@@ -44,6 +44,8 @@ pub const UNSUPPORTED: &str = "Unsupported";
 pub const NO_DISK: &str = "DiskNotFound";
 /// The disk is not empty.
 pub const DISK_NOT_EMPTY: &str = "DiskNotEmpty";
+/// Members do not reach each other as they must.
+pub const NETWORK: &str = "NetworkUnfit";
 /// OVN's databases or a machine's part in them are not as they should be.
 pub const OVN: &str = "OvnNotReady";
 /// A secret could not be read.

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 mod ovn;
+mod paths;
 
 /// A scene: what is wanted, what is there, what is remembered.
 struct Scene {

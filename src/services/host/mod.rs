@@ -4,10 +4,12 @@
 mod ceph_types;
 pub mod local;
 mod ovn_types;
+mod paths;
 mod types;
 
 pub use ceph_types::*;
 pub use ovn_types::*;
+pub use paths::*;
 pub use types::*;
 
 use crate::services::ceph::Ceph;
@@ -51,6 +53,9 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// Looks after OVN on the machine: its certificates, its databases, its part in carrying
     /// traffic.
     async fn ovn(&self, request: OvnRequest) -> Result<OvnAnswer, HostError>;
+
+    /// Tries which packets get from the machine to others.
+    async fn paths(&self, request: PathsRequest) -> Result<PathsReport, HostError>;
 
     /// Gives the agent the trust store of the cluster.
     async fn set_trust(&self, trust: TrustStore) -> Result<(), HostError>;

@@ -4,7 +4,8 @@ use super::client::{Answer, PeerClient};
 use crate::services::ceph::Ceph;
 use crate::services::host::{
     Beat, BootstrapLxd, CephAnswer, CephRequest, ClearHalfMade, Host, HostError, HostReport,
-    HostTarget, Hosts, JoinLxd, OvnAnswer, OvnRequest, TrustStore, UndoJoin, WipeDisk,
+    HostTarget, Hosts, JoinLxd, OvnAnswer, OvnRequest, PathsReport, PathsRequest, TrustStore,
+    UndoJoin, WipeDisk,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,6 +27,8 @@ pub const WIPE_DEADLINE: Duration = Duration::from_secs(60);
 pub const CEPH_DEADLINE: Duration = Duration::from_secs(240);
 /// How long a change of OVN may take: a raft forms, a service stops.
 pub const OVN_DEADLINE: Duration = Duration::from_secs(150);
+/// For trying ways to other machines.
+pub const PATHS_DEADLINE: Duration = Duration::from_secs(15);
 /// How long storing the trust store may take.
 pub const TRUST_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -176,6 +179,10 @@ impl Host for PeerHost {
 
     async fn ovn(&self, request: OvnRequest) -> Result<OvnAnswer, HostError> {
         self.ask("/v1/host/ovn", &request, OVN_DEADLINE).await
+    }
+
+    async fn paths(&self, request: PathsRequest) -> Result<PathsReport, HostError> {
+        self.ask("/v1/host/paths", &request, PATHS_DEADLINE).await
     }
 
     async fn set_trust(&self, trust: TrustStore) -> Result<(), HostError> {

@@ -23,6 +23,7 @@ mod ovn_central;
 mod ovn_chassis;
 mod ovn_tls;
 mod ovn_watch;
+mod paths;
 mod root_disk;
 mod signatures;
 mod wipe;
@@ -30,6 +31,7 @@ mod wipefs;
 
 pub use lxd::find_lxd_socket;
 pub use ovn_watch::{OvnChanges, follow_ovn};
+pub use paths::answer_paths;
 
 use join_remains::{Begun, JoinRemains};
 use lxd_unjoin::{Became, JoinMark};
