@@ -41,10 +41,6 @@ spec:
     cephfs.path: lxd_cephfs
 ";
 
-/// A monitor stops when the disk of the machine that runs the test is nearly full; here that says
-/// nothing. The file is there before Ceph is set up, and what is in it stays.
-const CONF: &str = "[mon]\nmon_data_avail_crit = 0\n";
-
 fn ceph(cloud: &Cloud, words: &[&str]) -> Outcome<String> {
     let words: Vec<&str> = ["timeout", "20", "ceph"]
         .iter()
@@ -77,7 +73,6 @@ fn write(cloud: &Cloud) -> Outcome {
              spec: {{member: {host}, match: size >= 1GiB, limit: 1, use: ceph}}\n"
         );
         cloud.write(&format!("{host}.yaml"), &format!("{member}{disk}"))?;
-        cloud.must_with(&host, &["sh", "-c", "cat > /etc/ceph/ceph.conf"], CONF)?;
     }
     cloud.write("cluster.yaml", &CLUSTER.replace("PUBLIC", &public))
 }

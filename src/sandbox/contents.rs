@@ -35,7 +35,8 @@ mkdir -p /etc/microcloud/resources /var/log/journal
 '"#;
 
 /// Files written into the new root: path, mode, content.
-const FILES: [(&str, u32, &str); 5] = [
+const FILES: [(&str, u32, &str); 6] = [
+    ("etc/ceph/ceph.conf", 0o644, CEPH),
     ("etc/lvm/lvmlocal.conf", 0o644, LVM),
     (
         "etc/systemd/journald.conf.d/sandbox.conf",
@@ -60,6 +61,10 @@ const FILES: [(&str, u32, &str); 5] = [
 /// LVM opens every block device it finds. The kernel makes a loop device when its node is opened,
 /// so that would make hundreds on this machine, and show this host the disks of the others.
 const LVM: &str = "devices {\n\tscan = [ \"/dev/disk/by-id\", \"/dev/mapper\" ]\n}\n";
+
+/// Monitors warn of, and stop over, a file system that is nearly full. That of a host is this
+/// machine's, whose fullness says nothing about the cluster.
+const CEPH: &str = "[mon]\nmon_data_avail_warn = 0\nmon_data_avail_crit = 0\n";
 
 /// What udev does on a real machine when a file system appears: LXD waits for these links.
 const DISK_LINKS: &str = r#"#!/bin/sh
