@@ -153,6 +153,8 @@ impl LxdWorld {
 pub struct CephWorld {
     /// The cluster.
     pub cluster: Seen<CephCluster>,
+    /// The cluster as it was read last, also while it cannot be read.
+    pub last: Option<CephCluster>,
 }
 
 /// What is known of one machine.

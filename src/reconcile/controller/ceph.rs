@@ -85,6 +85,11 @@ impl Inner {
                 })
                 .map(|(name, member)| target(name, member))
                 .collect();
+            if let Ok(cluster) = &seen
+                && !same
+            {
+                state.world.ceph.last = Some(cluster.clone());
+            }
             state.world.ceph.cluster = Seen::from_result(seen, now);
             if !same {
                 self.wake_ceph(&state);

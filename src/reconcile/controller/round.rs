@@ -148,10 +148,15 @@ fn drifted(plan: &mut Plan, state: &mut super::State, now: Timestamp) {
         state.breaker.reset(&object);
         return;
     }
-    if plan.steps.is_empty() || plan.changes.is_empty() {
+    // What waits for others is told when it is done.
+    if admit(plan, &state.in_flight).run.is_empty() {
         return;
     }
-    let paths: Vec<String> = plan.changes.iter().map(|c| c.path.clone()).collect();
+    let paths = plan.changes.iter().map(|c| c.path.clone());
+    let paths: Vec<String> = paths.filter(|path| !plan.grown.contains(path)).collect();
+    if paths.is_empty() {
+        return;
+    }
     if let Some((fought, at)) = state.breaker.held(&object, &paths, now) {
         plan.steps.clear();
         plan.recheck_at = Some(at);

@@ -491,8 +491,9 @@ impl Inner {
                 }
                 Err(error) => {
                     let first = view.silent_since.is_none();
-                    let told = view.error.as_ref() != Some(&error);
+                    let before = view.error.clone();
                     failed(view, error, now);
+                    let told = view.error != before;
                     if first && joined {
                         self.look(OFFLINE);
                     }
@@ -522,7 +523,11 @@ impl Inner {
 
 fn failed(view: &mut HostView, error: HostError, now: jiff::Timestamp) {
     view.silent_since.get_or_insert(now);
-    view.error = Some(error);
+    // How it cannot be reached changes from look to look; the first says as much.
+    let unreachable = |e: &HostError| matches!(e, HostError::Unreachable { .. });
+    if !(view.error.as_ref().is_some_and(unreachable) && unreachable(&error)) {
+        view.error = Some(error);
+    }
 }
 
 fn clustered(report: &HostReport) -> bool {

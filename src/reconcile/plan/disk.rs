@@ -222,6 +222,7 @@ pub(super) fn take(
         handed_over,
     };
     plan.verb = Verb::Update;
+    plan.grown.insert(format!("disk.{member}"));
     plan.changes.push(Change::new(
         format!("disk.{member}"),
         None,

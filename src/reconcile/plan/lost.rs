@@ -33,12 +33,25 @@ pub(super) fn recheck(name: &str, view: &View<'_>, plan: &mut Plan) {
     }
 }
 
+/// What a lost member carried, and what must not be touched until it is back, as the end of a
+/// sentence; empty when it carried nothing.
+pub(super) fn burden(name: &str, view: &View<'_>) -> String {
+    let carried = carried(name, view);
+    if carried.is_empty() {
+        return String::new();
+    }
+    let held = no_more(name, view).map_or_else(String::new, |held| {
+        format!("; nothing more may be taken from {held} until it is back")
+    });
+    format!("; it carries {carried}{held}")
+}
+
 /// What a member carries for all, as far as it was seen last: `osd.2, a monitor of Ceph`. Empty
 /// when it carries nothing.
-pub(super) fn carried(name: &str, view: &View<'_>) -> String {
+fn carried(name: &str, view: &View<'_>) -> String {
     let mut parts: Vec<String> = Vec::new();
     let report = view.world.hosts.get(name).and_then(|h| h.report.known());
-    if let Some(cluster) = view.world.ceph.cluster.known() {
+    if let Some(cluster) = view.world.ceph.last.as_ref() {
         let osds: Vec<String> = cluster
             .osds_of(name)
             .map(|(id, _)| format!("osd.{id}"))
@@ -71,7 +84,7 @@ pub(super) fn carried(name: &str, view: &View<'_>) -> String {
 }
 
 /// Why nothing more may be taken away while a member is lost; `None` when something may.
-pub(super) fn no_more(name: &str, view: &View<'_>) -> Option<String> {
+fn no_more(name: &str, view: &View<'_>) -> Option<String> {
     let mut held: Vec<&str> = Vec::new();
     let members = view.world.lxd.members.known();
     let silent = |name: &str| {
@@ -90,7 +103,7 @@ pub(super) fn no_more(name: &str, view: &View<'_>) -> Option<String> {
     if voters.contains(&name) && one_more(voters.len(), left) {
         held.push("LXD's database");
     }
-    if let Some(cluster) = view.world.ceph.cluster.known() {
+    if let Some(cluster) = view.world.ceph.last.as_ref() {
         let all = cluster.monitors.len();
         let left = cluster
             .monitors

@@ -529,12 +529,20 @@ fn update(
     if let Some(why) = own_unknown {
         plan.unknown(&format!("the server keys of {name}"), &why);
     }
-    silent_agent(name, view, plan);
+    let silent = silent_agent(name, view, plan);
     match seen.status.as_str() {
         "Offline" => plan.wait(
             Topic::Members,
             reasons::MEMBER_DOWN,
-            format!("{name} is offline: {}", seen.message),
+            format!(
+                "{name} is offline: {}{}",
+                seen.message,
+                if silent {
+                    String::new()
+                } else {
+                    super::lost::burden(name, view)
+                }
+            ),
         ),
         "Blocked" => plan.wait(
             Topic::Members,
@@ -606,27 +614,25 @@ fn had_server_keys(view: &View<'_>, object: &ObjectRef) -> bool {
     })
 }
 
-fn silent_agent(name: &str, view: &View<'_>, plan: &mut Plan) {
+/// Tells of an agent that has been silent for long; says whether it has.
+fn silent_agent(name: &str, view: &View<'_>, plan: &mut Plan) -> bool {
     let Some(since) = view.world.hosts.get(name).and_then(|h| h.silent_since) else {
-        return;
+        return false;
     };
     if age(view.now, since) >= SILENCE {
-        let mut message = format!(
-            "the agent of {name} has been silent since {since}: {}",
-            silence(name, view)
+        plan.wait(
+            Topic::Host(name.to_owned()),
+            reasons::UNREACHABLE,
+            format!(
+                "the agent of {name} has been silent since {since}: {}{}",
+                silence(name, view),
+                super::lost::burden(name, view)
+            ),
         );
-        let carried = super::lost::carried(name, view);
-        if !carried.is_empty() {
-            message.push_str(&format!("; it carries {carried}"));
-        }
-        if let Some(held) = super::lost::no_more(name, view) {
-            message.push_str(&format!(
-                "; nothing more may be taken from {held} until it is back"
-            ));
-        }
-        plan.wait(Topic::Host(name.to_owned()), reasons::UNREACHABLE, message);
+        true
     } else {
         plan.recheck_at = Some(crate::reconcile::clock::after(since, SILENCE));
+        false
     }
 }
 

@@ -138,6 +138,8 @@ pub struct Plan {
     pub recheck_at: Option<Timestamp>,
     /// What the inventory is to say of the object; `None` leaves it as it is.
     pub record: Option<Record>,
+    /// Paths of changes that make something which was not there before: nobody changed it.
+    pub grown: BTreeSet<String>,
 }
 
 /// What the inventory is to say of an object.
@@ -164,6 +166,7 @@ impl Plan {
             notes: Vec::new(),
             recheck_at: None,
             record: None,
+            grown: BTreeSet::new(),
         }
     }
 

@@ -150,6 +150,8 @@ pub enum ClaimOn {
     Ovn(String),
     /// Who is a monitor of Ceph.
     Monitors,
+    /// The OSDs of one member.
+    Osds(String),
     /// Ceph's own configuration, rules and pools.
     Ceph,
     /// One object.

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+mod ceph;
 mod ovn;
 mod paths;
 

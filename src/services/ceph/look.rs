@@ -16,6 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// configuration has no epoch.
 const LOOKS: u32 = 20;
 
+/// How many looks in a row may find the monitors choosing a leader until that is told.
+const ELECTIONS: u32 = 10;
+
 /// Parts of a placement group's state that are as they should be.
 const FINE: [&str; 6] = ["active", "clean", "scrubbing", "deep", "repair", "snaptrim"];
 
@@ -25,6 +28,7 @@ pub struct Look {
     moved: Option<Moved>,
     cluster: CephCluster,
     looks: u32,
+    elections: u32,
 }
 
 /// What tells that the maps must be read.
@@ -68,6 +72,18 @@ impl Look {
             mgr: (status.mgrmap.available, status.mgrmap.num_standbys),
             checks: status.health.checks.keys().cloned().collect(),
         };
+        if status.quorum_names.is_empty() {
+            // The monitors are choosing a leader, which takes moments; what is known still holds.
+            self.elections += 1;
+            self.moved = None;
+            if self.elections < ELECTIONS && !self.cluster.fsid.is_empty() {
+                return Ok(());
+            }
+            return Err(CephError::Unreachable {
+                reason: "they are choosing a leader".to_owned(),
+            });
+        }
+        self.elections = 0;
         self.looks += 1;
         if self.looks >= LOOKS || self.moved.as_ref() != Some(&moved) {
             self.looks = 0;
@@ -185,6 +201,7 @@ async fn maps(ceph: &Ceph, status: &Status) -> Result<CephCluster, CephError> {
                     up: o.up == 1,
                     in_: o.in_ == 1,
                     host: parent(o.osd, "host").unwrap_or_default(),
+                    new: o.state.iter().any(|s| s == "new"),
                     full: Fullness::of(o.state.iter().map(String::as_str)),
                 };
                 (o.osd, osd)

@@ -104,6 +104,8 @@ pub struct Osd {
     pub in_: bool,
     /// The CRUSH host it is below.
     pub host: String,
+    /// Whether it was never up yet.
+    pub new: bool,
     /// How full it is, from the first of Ceph's ratios on.
     pub full: Option<Fullness>,
 }

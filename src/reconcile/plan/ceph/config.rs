@@ -1,7 +1,7 @@
 //! What is held of the cluster's own configuration, its rules and its racks.
 
 use super::copies::{Domain, copies, domain, rack};
-use super::{MGR_POOL, pool};
+use super::{MGR_POOL, mark, pool};
 use crate::reconcile::plan::diff::Verb;
 use crate::reconcile::plan::step::{Action, CephChange, Claim, ClaimOn, Step};
 use crate::reconcile::plan::{Change, Plan, View};
@@ -57,6 +57,7 @@ pub(super) fn hold(
                         host: host.to_owned(),
                         rack: rack.to_owned(),
                     };
+                    plan.grown.insert(format!("ceph.rack.{host}"));
                     steps.push(change(format!("ceph.rack.{host}"), now, rack, what, plan));
                 }
             }
@@ -68,9 +69,12 @@ pub(super) fn hold(
                     failure_domain: domain.to_string(),
                 };
                 let path = format!("ceph.rule.{}", domain.rule());
+                mark(&path, domain.rule(), false, view, plan);
                 steps.push(change(path, None, &domain.to_string(), what, plan));
             }
             Some(rule) => {
+                let path = format!("ceph.rule.{}", domain.rule());
+                mark(&path, domain.rule(), true, view, plan);
                 let key = ("global", "osd_pool_default_crush_rule");
                 wanted.insert(key, rule.id.to_string());
                 let managers = cluster.pools.get(MGR_POOL);
@@ -86,16 +90,15 @@ pub(super) fn hold(
     // The permission for single copies comes before what needs it: by key order it does.
     for ((section, name), value) in wanted {
         let now = cluster.config(section, name);
+        let path = format!("ceph.config.{name}");
+        mark(&path, &value, now == Some(&value), view, plan);
         if now != Some(&value) {
             let what = CephChange::SetConfig {
                 section: section.to_owned(),
                 name: name.to_owned(),
                 value: value.clone(),
             };
-            steps.insert(
-                0,
-                change(format!("ceph.config.{name}"), now, &value, what, plan),
-            );
+            steps.insert(0, change(path, now, &value, what, plan));
         }
     }
     if !steps.is_empty() {

@@ -168,7 +168,7 @@ fn osd(
     let claims = || {
         vec![
             Claim::exclusive(ClaimOn::Device(member.to_owned(), disk.path.clone())),
-            Claim::exclusive(ClaimOn::Member(member.to_owned())),
+            Claim::exclusive(ClaimOn::Osds(member.to_owned())),
         ]
     };
     let ask = |request: CephRequest, change: Change, sentence: String, plan: &mut Plan| {
@@ -187,6 +187,7 @@ fn osd(
         // One that was cut in two while it was made is begun anew by the machine.
         let half = has.osds.iter().any(|o| o.path == disk.path && !o.ready);
         if disk.signatures.is_empty() || half {
+            plan.grown.insert(path.clone());
             ask(
                 CephRequest::CreateOsd {
                     fsid: cluster.fsid.clone(),
@@ -237,6 +238,12 @@ fn osd(
             Change::new(path, Some(&found.unit), Some("active")),
             format!("start osd.{id} of {member}"),
             plan,
+        );
+    } else if !known.up && known.new {
+        plan.wait(
+            Topic::World,
+            reasons::PROGRESSING,
+            format!("osd.{id} of {member} was made and starts"),
         );
     } else if !known.up {
         plan.wait(

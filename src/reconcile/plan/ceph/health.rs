@@ -54,7 +54,7 @@ pub(super) fn of_pools(names: &[&String], cluster: &CephCluster, plan: &mut Plan
         }
     }
     let unclean = with(&|p| cluster.unclean_pools.contains(&p.id));
-    if !unclean.is_empty() {
+    if !unclean.is_empty() && !cluster.unclean.is_empty() {
         plan.wait(
             Topic::World,
             reasons::PGS_NOT_CLEAN,

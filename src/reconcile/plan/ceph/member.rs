@@ -3,7 +3,7 @@
 use super::form::ceph_address;
 use super::health;
 use super::placement::{DAEMONS, placement};
-use super::{not_installed, packaged, report};
+use super::{mark, not_installed, packaged, report};
 use crate::reconcile::plan::cluster::target;
 use crate::reconcile::plan::diff::Verb;
 use crate::reconcile::plan::step::{Action, Claim, ClaimOn, Step};
@@ -50,8 +50,12 @@ pub(in crate::reconcile::plan) fn extend(
     };
     let (monitors, others_run) = placement(view);
     let cluster = view.world.ceph.cluster.known();
-    let surplus = |kind: CephDaemonKind| {
-        cluster.is_some_and(|c| surplus(kind, name, &monitors, &others_run, c))
+    let surplus = |kind: CephDaemonKind, unit: &str| {
+        // One that is out of the map ends by itself, and its store is good for nothing.
+        let struck = |c: &CephCluster| {
+            kind == CephDaemonKind::Mon && unit != "active" && !c.monitors.contains_key(name)
+        };
+        cluster.is_some_and(|c| struck(c) || surplus(kind, name, &monitors, &others_run, c))
     };
     let mut steps = Vec::new();
     // What was set up here and does not run is started, also while the cluster cannot be read:
@@ -63,14 +67,15 @@ pub(in crate::reconcile::plan) fn extend(
             Change::new(path, Some(&daemon.unit), to)
         };
         let daemon_name = daemon.name.clone();
-        if surplus(kind) {
+        if surplus(kind, &daemon.unit) {
+            plan.grown.insert(format!("ceph.{}", kind.word()));
             plan.changes.push(change(None));
             steps.push(ask(
                 CephRequest::RemoveDaemon {
                     kind,
                     name: daemon_name,
                 },
-                format!("take away the {kind} of {name}, whose place another member has"),
+                format!("take away the {kind} of {name}, which has no place any more"),
             ));
         } else if !daemon.unit.is_empty() && daemon.unit != "active" {
             plan.changes.push(change(Some("active")));
@@ -115,6 +120,7 @@ pub(in crate::reconcile::plan) fn extend(
             finish(plan, steps);
             return;
         };
+        mark("ceph.access", "yes", false, view, plan);
         plan.changes
             .push(Change::new("ceph.access", None, Some("yes")));
         steps.push(Step::new(
@@ -133,10 +139,18 @@ pub(in crate::reconcile::plan) fn extend(
         finish(plan, steps);
         return;
     };
+    mark("ceph.access", "yes", true, view, plan);
+    for daemon in &has.daemons {
+        let path = format!("ceph.{}", daemon.kind.word());
+        if !plan.grown.contains(&path) {
+            mark(&path, "active", true, view, plan);
+        }
+    }
     health::of_member(name, cluster, plan);
     let complete = monitors.iter().all(|m| cluster.monitors.contains_key(*m));
     let mon_host = cluster.mon_host();
     if complete && has.mon_host != mon_host {
+        plan.grown.insert("ceph.mon_host".to_owned());
         plan.changes.push(Change::new(
             "ceph.mon_host",
             Some(&has.mon_host),
@@ -156,6 +170,13 @@ pub(in crate::reconcile::plan) fn extend(
     }
     let address = ceph_address(&machine, ceph, view);
     let mut add = |kind: CephDaemonKind, claim: Option<Claim>, plan: &mut Plan| {
+        mark(
+            &format!("ceph.{}", kind.word()),
+            "active",
+            false,
+            view,
+            plan,
+        );
         plan.changes.push(Change::new(
             format!("ceph.{}", kind.word()),
             None,

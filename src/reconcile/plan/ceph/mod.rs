@@ -94,3 +94,19 @@ fn not_installed(member: &str, missing: &[String]) -> String {
     let packages = missing.join(" ");
     format!("Ceph is not installed on {member}: apt install {packages}")
 }
+
+/// Remembers that something holds, or tells apart whether it held before and was changed (drift),
+/// or was never so and is made now.
+fn mark(path: &str, value: &str, holds: bool, view: &View<'_>, plan: &mut Plan) {
+    let marker = format!("{path}={value}");
+    if holds {
+        if let Some(record) = &mut plan.record {
+            record.applied.insert(marker);
+        }
+    } else if !view
+        .entry(&plan.object)
+        .is_some_and(|e| e.applied.contains(&marker))
+    {
+        plan.grown.insert(path.to_owned());
+    }
+}

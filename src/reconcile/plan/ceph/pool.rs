@@ -3,7 +3,7 @@
 
 use super::copies::{Domain, copies, domain};
 use super::health;
-use super::{packaged, report};
+use super::{mark, packaged, report};
 use crate::reconcile::plan::step::{Action, CephChange, Claim, ClaimOn, Step};
 use crate::reconcile::plan::{Change, Plan, Topic, View, Waiting, reasons};
 use crate::resources::kinds::StoragePoolSpec;
@@ -324,14 +324,20 @@ pub(in crate::reconcile::plan) fn held(
             format!("set {path} from {from} to {to}"),
         ));
     };
-    if pool.size < copies || (lowers && pool.size != copies) {
+    let differs = pool.size < copies || (lowers && pool.size != copies);
+    let path = |key: &str| format!("ceph.pool.{name}.{key}");
+    mark(&path("size"), &copies.to_string(), !differs, view, plan);
+    if differs {
         let (from, to) = (pool.size.to_string(), copies.to_string());
         set("size", from, to.clone(), to, plan);
     }
     let domain = domain(cluster, copies, view);
-    if let Some(rule) = cluster.rules.get(domain.rule())
-        && rule.id != pool.rule
-    {
+    if let Some(rule) = cluster.rules.get(domain.rule()) {
+        let holds = rule.id == pool.rule;
+        mark(&path("crush_rule"), domain.rule(), holds, view, plan);
+        if holds {
+            return Some(steps);
+        }
         let from = cluster
             .rule(pool.rule)
             .map_or_else(|| pool.rule.to_string(), |(name, _)| name.to_owned());

@@ -104,8 +104,10 @@ pub struct LocalHost {
     state_dir: PathBuf,
     /// Held by what changes OVN: one change at a time, beside other changes of the machine.
     changing_ovn: tokio::sync::Mutex<()>,
-    /// Held by what changes Ceph here.
+    /// Held by what changes Ceph here, but OSDs.
     changing_ceph: tokio::sync::Mutex<()>,
+    /// Held by what changes OSDs here.
+    changing_osds: tokio::sync::Mutex<()>,
     /// Since when somebody wants a bridge cleared away that was not made to its end.
     asked_to_clear: Mutex<HashMap<String, Instant>>,
     /// Disks that are being read; one that hangs is not asked again until it answers.
@@ -170,6 +172,7 @@ impl LocalHost {
             state_dir: "/var/lib/microcloud".into(),
             changing_ovn: tokio::sync::Mutex::default(),
             changing_ceph: tokio::sync::Mutex::default(),
+            changing_osds: tokio::sync::Mutex::default(),
             asked_to_clear: Mutex::default(),
             probing: Arc::default(),
             bridge: Arc::default(),
@@ -411,12 +414,16 @@ impl LocalHost {
     /// # Errors
     /// What was expected does not hold any more, or it failed.
     pub async fn ceph(&self, request: CephRequest) -> Result<CephAnswer, HostError> {
-        let _one = self
-            .changing_ceph
-            .try_lock()
-            .map_err(|_| HostError::GuardFailed {
-                reason: format!("another change of Ceph on `{}` is still running", self.name),
-            })?;
+        let turn = match &request {
+            CephRequest::Access => return self.ceph_host().ask(request).await,
+            CephRequest::CreateOsd { .. }
+            | CephRequest::StartOsd { .. }
+            | CephRequest::StopOsd { .. } => &self.changing_osds,
+            _ => &self.changing_ceph,
+        };
+        let _one = turn.try_lock().map_err(|_| HostError::GuardFailed {
+            reason: format!("another change of Ceph on `{}` is still running", self.name),
+        })?;
         self.ceph_host().ask(request).await
     }
 
