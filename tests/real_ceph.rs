@@ -114,7 +114,8 @@ fn ceph_is_formed_from_packages_and_held() -> Outcome {
         keys_are_private(cloud, &hosts)?;
         drifts(cloud)?;
         out_stays_out(cloud)?;
-        filesystem(cloud)
+        filesystem(cloud)?;
+        deleted_pool(cloud)
     })
 }
 
@@ -170,24 +171,26 @@ fn keys_are_private(cloud: &Cloud, hosts: &[&str]) -> Outcome {
     Ok(())
 }
 
+/// What a person changes in Ceph is as written again; all of it at once.
 fn drifts(cloud: &Cloud) -> Outcome {
-    let by_hand = "ceph osd pool set lxd_remote size 2";
-    comes_back(cloud, "a pool's size", (FIRST, by_hand), || size(cloud))?;
-    let by_hand = "ceph osd pool set lxd_remote crush_rule replicated_rule";
-    comes_back(cloud, "a pool's rule", (FIRST, by_hand), || rule(cloud))?;
-    let kill = "systemctl kill --signal=KILL 'ceph-osd@*' && systemctl stop 'ceph-osd@*'";
-    comes_back(cloud, "an OSD", ("micro02", kill), || {
-        let stat = ceph_json(cloud, &["osd", "stat"])?;
-        let unit = cloud.must(
-            "micro02",
-            &["systemctl", "list-units", "ceph-osd@*.service"],
-        )?;
-        Ok(if unit.contains(" running ") {
-            same(&stat["num_up_osds"], &3.into())
-        } else {
-            Err(unit)
-        })
-    })?;
+    let by_hand = "ceph osd pool set lxd_remote size 2; \
+                   ceph osd pool set lxd_remote crush_rule replicated_rule; \
+                   ceph config set global public_network 192.0.2.0/24";
+    comes_back(
+        cloud,
+        "size, rule and public network",
+        (FIRST, by_hand),
+        || {
+            let config = ceph_json(cloud, &["config", "dump"])?;
+            let networks = config.as_array().into_iter().flatten();
+            let wrong = |o: &serde_json::Value| o["value"] == "192.0.2.0/24";
+            if networks.into_iter().any(wrong) {
+                return Ok(Err("public_network is still changed".to_owned()));
+            }
+            Ok(size(cloud)?.and_then(|()| rule(cloud).unwrap_or_else(|e| Err(e.to_string()))))
+        },
+    )?;
+    down_is_told(cloud, "micro02")?;
     let stop = "systemctl stop ceph-mon@micro03";
     comes_back(cloud, "a monitor", ("micro03", stop), || {
         let unit = "ceph-mon@micro03";
@@ -198,6 +201,58 @@ fn drifts(cloud: &Cloud) -> Outcome {
         let status = ceph_json(cloud, &["status"])?;
         Ok(same(&status["quorum"].as_array().map(Vec::len), &Some(3)))
     })
+}
+
+/// An OSD that stops is told of within a second of the monitors' map that shows it, and started.
+fn down_is_told(cloud: &Cloud, host: &str) -> Outcome {
+    let disk = format!("Disk/osd-{host}");
+    // It cannot be started until that was seen.
+    let stop = "unit=$(systemctl list-units --plain --no-legend 'ceph-osd@*' | cut -d' ' -f1); \
+                systemctl mask --runtime \"$unit\" 2>&1; systemctl kill --signal=TERM \"$unit\"";
+    cloud.must(host, &["sh", "-ec", stop])?;
+    let said = cloud.wait_says(FIRST, &disk, &["osd."], SOON)?;
+    let told = said.conditions.iter().find(|c| !c.status);
+    let told = told.ok_or("no condition says so")?.last_transition_time;
+    let dump = ceph_json(cloud, &["osd", "dump"])?;
+    let osds = dump["osds"].as_array().ok_or("no OSDs")?;
+    let down = osds.iter().find(|o| o["up"] == 0).ok_or("none is down")?;
+    let epoch = down["down_at"].to_string();
+    let map = ceph_json(cloud, &["osd", "dump", &epoch])?;
+    let shown = map["modified"].as_str().ok_or("the map has no time")?;
+    let shown: jiff::Timestamp = shown.parse()?;
+    let took = Duration::try_from(told.duration_since(shown)).unwrap_or_default();
+    eprintln!(
+        "an OSD is down: told {took:.2?} after the map: {}",
+        sentence(&said)
+    );
+    if took > Duration::from_secs(1) {
+        return Err("that is more than a second".into());
+    }
+    let start = "systemctl list-unit-files --plain --no-legend 'ceph-osd@[0-9]*' | cut -d' ' -f1 \
+                 | xargs systemctl unmask --runtime";
+    comes_back(cloud, "an OSD", (host, start), || {
+        let stat = ceph_json(cloud, &["osd", "stat"])?;
+        Ok(same(&stat["num_up_osds"], &3.into()))
+    })
+}
+
+/// A pool that somebody deletes is told of and never made again: what was in it may be restored.
+fn deleted_pool(cloud: &Cloud) -> Outcome {
+    let delete = "ceph config set mon mon_allow_pool_delete true; \
+                  ceph osd pool rm lxd_remote lxd_remote --yes-i-really-really-mean-it";
+    cloud.must(FIRST, &["sh", "-ec", delete])?;
+    let words = ["lxd_remote is gone from Ceph", "not made again"];
+    let said = cloud.wait_says(FIRST, "StoragePool/remote", &words, SOON)?;
+    eprintln!("a deleted pool: {}", sentence(&said));
+    std::thread::sleep(Duration::from_secs(3));
+    let pools = ceph_json(cloud, &["osd", "pool", "ls"])?;
+    let again = pools
+        .as_array()
+        .is_some_and(|p| p.iter().any(|n| n == "lxd_remote"));
+    if again {
+        return Err("it was made again".into());
+    }
+    Ok(())
 }
 
 /// An OSD that a person set out is shown, and left out.

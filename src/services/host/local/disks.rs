@@ -16,10 +16,13 @@ use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long reading the marks of one disk may take.
 const READING: Duration = Duration::from_secs(5);
+
+/// How long another look at the same disk is waited for; one that takes longer hangs.
+const OTHERS: Duration = Duration::from_millis(500);
 
 /// How many disks are read at a time.
 const AT_ONCE: usize = 4;
@@ -212,12 +215,17 @@ async fn marks(
     size: Option<u64>,
     probing: &Arc<Mutex<HashSet<DeviceNumber>>>,
 ) -> Result<Vec<String>, String> {
-    let begun = probing
+    // Somebody else may be looking at it just now, which takes moments.
+    let begun = Instant::now();
+    while !probing
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .insert(device);
-    if !begun {
-        return Err("it has not answered since it was last asked".to_owned());
+        .insert(device)
+    {
+        if begun.elapsed() >= OTHERS {
+            return Err("it has not answered since it was last asked".to_owned());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let (node, probing) = (node.to_owned(), Arc::clone(probing));
     let reading = tokio::task::spawn_blocking(move || {
