@@ -12,6 +12,7 @@ use super::Exit;
 use crate::reconcile::clock::Clock;
 use crate::resources::value::ConfigValue;
 use crate::resources::{Reading, Resource, Spec, files, render};
+use crate::services::host::CephReport;
 use crate::simulate::{Count, SimCloud, SimConfig};
 use disturb::{Asked, Dice};
 use drift::Repair;
@@ -207,7 +208,17 @@ async fn simulate(args: &Args, resources: &[Resource]) -> Result<Report, String>
     session.told();
     report.simulated = began.elapsed();
     report.status = session.status().objects;
+    report.ceph = ceph(&session.cloud);
     Ok(report)
+}
+
+/// What the machines have of Ceph.
+fn ceph(cloud: &SimCloud) -> Vec<(String, CephReport)> {
+    let machines = cloud.machines().into_iter();
+    machines
+        .map(|name| (name.clone(), cloud.report(&name).ceph))
+        .filter(|(_, has)| !has.daemons.is_empty() || !has.osds.is_empty())
+        .collect()
 }
 
 /// Lets what is recorded after the last step go out, and the last events arrive.

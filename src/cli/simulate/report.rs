@@ -4,6 +4,7 @@ use super::drift::{Repair, distribution};
 use super::session::Waited;
 use crate::reconcile::history::Event;
 use crate::reconcile::status::{ConditionType, ObjectStatus};
+use crate::services::host::CephReport;
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -89,6 +90,8 @@ pub struct Report {
     pub simulated: Duration,
     /// How every object ended.
     pub status: Vec<ObjectStatus>,
+    /// What the machines have of Ceph, where they have any.
+    pub ceph: Vec<(String, CephReport)>,
 }
 
 impl Default for Report {
@@ -107,6 +110,7 @@ impl Default for Report {
             wall: Duration::ZERO,
             simulated: Duration::ZERO,
             status: Vec::new(),
+            ceph: Vec::new(),
         }
     }
 }
@@ -127,6 +131,13 @@ impl Report {
             .iter()
             .map(|r| json!({"what": r.what, "seconds": r.took.map(|t| t.as_secs_f64())}))
             .collect();
+        let ceph: Vec<Value> = self
+            .ceph
+            .iter()
+            .map(
+                |(member, has)| json!({"member": member, "daemons": has.daemons, "osds": has.osds}),
+            )
+            .collect();
         let document = json!({
             "converged": self.waited == Waited::Converged,
             "machines": self.machines,
@@ -142,6 +153,7 @@ impl Report {
             "faults": self.disturbances,
             "notes": self.notes,
             "objects": self.status,
+            "ceph": ceph,
         });
         format!("{document:#}\n")
     }
@@ -159,6 +171,9 @@ impl Report {
             writeln!(out, "note: {note}")?;
         }
         writeln!(out, "\n{}", self.status_table())?;
+        if !self.ceph.is_empty() && self.ceph.len() <= LISTED {
+            writeln!(out, "{}\n", self.ceph_table())?;
+        }
         let end = match self.waited {
             Waited::Converged => "everything is as written",
             Waited::TimedOut => "the time is over and not everything is as written",
@@ -233,6 +248,33 @@ impl Report {
             let _ = writeln!(text, "and {} ready", count(left_out, "object"));
         }
         text
+    }
+
+    /// Daemons and OSDs by machine; what does not run is named with how it stands.
+    fn ceph_table(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(["MACHINE", "CEPH", "OSDS"]);
+        let standing = |what: String, unit: &str| match unit {
+            "active" => what,
+            unit => format!("{what} ({unit})"),
+        };
+        for (member, has) in &self.ceph {
+            let daemons = has.daemons.iter();
+            let daemons: Vec<String> = daemons
+                .map(|d| standing(d.kind.word().to_owned(), &d.unit))
+                .collect();
+            let osds: Vec<String> = has
+                .osds
+                .iter()
+                .map(|osd| {
+                    let id = osd.id.map_or_else(|| "?".to_owned(), |id| id.to_string());
+                    standing(format!("osd.{id} on {}", osd.path), &osd.unit)
+                })
+                .collect();
+            table.add_row([member.clone(), daemons.join(", "), osds.join(", ")]);
+        }
+        table.trim_fmt()
     }
 
     fn cost_table(&self) -> String {
