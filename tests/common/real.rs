@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io::Write;
 use std::ops::Deref;
 use std::process::{Output, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Real hosts; taken down when this goes.
 pub struct Cloud {
-    sandbox: Throwaway,
+    sandbox: Arc<Throwaway>,
     fingerprints: BTreeMap<String, String>,
     /// Given back when the hosts are gone: fields are dropped in this order.
     _alone: File,
@@ -73,7 +74,7 @@ pub fn with(name: &str, hosts: u16, test: impl FnOnce(&mut Cloud) -> Outcome) ->
         ..Options::with_hosts(hosts)
     };
     let mut cloud = Cloud {
-        sandbox: Throwaway::up(name, &options)?,
+        sandbox: Arc::new(Throwaway::up(name, &options)?),
         fingerprints: BTreeMap::new(),
         _alone: alone,
     };
@@ -184,6 +185,11 @@ impl Cloud {
         };
         self.sandbox.up(&options, &|line| eprintln!("{line}"))?;
         self.provision(host)
+    }
+
+    /// The hosts' sandbox, for work on another thread; to be given back before the test ends.
+    pub fn shared(&self) -> Arc<Throwaway> {
+        self.sandbox.clone()
     }
 
     /// The fingerprint of a host's agent.

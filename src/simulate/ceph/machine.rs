@@ -112,6 +112,22 @@ impl MachineCeph {
         }
     }
 
+    /// Somebody starts a daemon.
+    pub fn start(&mut self, kind: CephDaemonKind) {
+        for ((of, _), unit) in &mut self.daemons {
+            if *of == kind {
+                *unit = Unit::started();
+            }
+        }
+    }
+
+    /// Somebody starts an OSD.
+    pub fn start_osd(&mut self, id: i64) {
+        for osd in self.osds.iter_mut().filter(|o| o.id == id) {
+            osd.unit = Unit::started();
+        }
+    }
+
     /// An OSD ends by itself; whether there is one.
     pub fn fail_osd(&mut self, id: i64) -> bool {
         let osd = self.osds.iter_mut().find(|o| o.id == id);

@@ -106,6 +106,22 @@ impl SimCloud {
         });
     }
 
+    /// Somebody starts a daemon of Ceph on a machine.
+    pub fn start_ceph(&self, member: &str, kind: CephDaemonKind) {
+        self.on(member, |world, machine| {
+            world.machines[machine].ceph.start(kind);
+            world.ceph_refresh();
+        });
+    }
+
+    /// Somebody starts an OSD of a machine.
+    pub fn start_osd(&self, member: &str, id: i64) {
+        self.on(member, |world, machine| {
+            world.machines[machine].ceph.start_osd(id);
+            world.ceph_refresh();
+        });
+    }
+
     /// An OSD's daemon ends and is not started again by itself.
     ///
     /// # Panics
