@@ -222,10 +222,11 @@ impl Applier {
                 Ok(())
             }
             Guard::NoCephAnywhere {
+                first,
                 targets,
                 majority,
                 fsid,
-            } => self.no_ceph(targets, *majority, fsid).await,
+            } => self.no_ceph(first, targets, *majority, fsid).await,
             Guard::MonitorSpare { name } => self.monitor_spare(name).await,
             Guard::Standalone { target, leftovers } => self.standalone(target, leftovers).await,
             Guard::JoinsInto { pools, networks } => self.joins_into(pools, networks).await,

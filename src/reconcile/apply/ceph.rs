@@ -3,12 +3,13 @@
 use super::{Applier, Stop};
 use crate::reconcile::plan::step::CephChange;
 use crate::services::ceph::{CephError, Look};
-use crate::services::host::HostTarget;
+use crate::services::host::{CephDaemonKind, HostTarget};
 use futures_util::future::join_all;
 
 impl Applier {
     pub(super) async fn no_ceph(
         &self,
+        first: &str,
         targets: &[HostTarget],
         majority: usize,
         fsid: &str,
@@ -21,7 +22,10 @@ impl Applier {
         for (target, report) in join_all(looks).await {
             let Ok(report) = report else { continue };
             answered += 1;
-            if !report.ceph.fsid.is_empty() && report.ceph.fsid != fsid {
+            let ceph = &report.ceph;
+            let foreign = !ceph.fsid.is_empty() && ceph.fsid != fsid;
+            let stands = ceph.admin || ceph.daemon(CephDaemonKind::Mon).is_some();
+            if foreign || (stands && target.name != first) {
                 let reason = format!("{} belongs to a Ceph cluster", target.name);
                 return Err(Stop::Stale(reason));
             }

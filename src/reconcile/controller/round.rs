@@ -442,15 +442,32 @@ async fn intend(plan: &Plan, steps: &[Step], inner: &Arc<Inner>) -> Result<(), S
             .collect();
         (new, approvals)
     };
+    let remembered: BTreeSet<String> = {
+        let state = inner.state();
+        let before = state.memory.inventory.get(object).map(|e| &e.applied);
+        let steps = steps.iter().filter_map(|s| s.remembers.clone());
+        steps
+            .filter(|path| before.is_none_or(|applied| !applied.contains(path)))
+            .collect()
+    };
     let version = {
         let mut state = inner.state();
-        if new.is_empty() && approvals.is_empty() {
+        if new.is_empty() && approvals.is_empty() && remembered.is_empty() {
             // It may be in the memory already, and not be written yet.
             state.intended.get(object).copied()
         } else {
             let objects: Vec<ObjectRef> = new.iter().map(|(object, _)| object.clone()).collect();
+            let resource = state.desired.resources.get(object).cloned();
             let version = state.remember(|memory| {
                 memory.inventory.extend(new);
+                if let Some(resource) = resource.filter(|_| !remembered.is_empty()) {
+                    let entry = memory.inventory.entry(object.clone());
+                    let entry = entry.or_insert_with(|| Entry {
+                        ownership: Ownership::Adopted,
+                        ..about_to_be(&resource)
+                    });
+                    entry.applied.extend(remembered);
+                }
                 for approval in &approvals {
                     memory.approvals.remove(approval);
                 }

@@ -47,7 +47,7 @@ pub(super) fn plan(
                 ));
             }
             ovn::cluster(object, view, &mut plan);
-            super::ceph::plan(object, spec, view, &mut plan);
+            super::ceph::plan(object, view, &mut plan);
         }
     }
     plan

@@ -26,6 +26,8 @@ pub struct Step {
     pub guards: Vec<Guard>,
     /// The approval it uses up.
     pub approval: Option<String>,
+    /// What the inventory is to say of the object before this is done.
+    pub remembers: Option<String>,
     /// What is done, in words, such as `join micro02`.
     pub sentence: String,
 }
@@ -44,6 +46,7 @@ impl Step {
             claims,
             guards: Vec::new(),
             approval: None,
+            remembers: None,
             sentence: sentence.into(),
         }
     }
@@ -171,6 +174,8 @@ pub enum Guard {
     /// No machine that answers has a Ceph cluster but perhaps the beginnings of this one, and at
     /// least `majority` of `targets` answer.
     NoCephAnywhere {
+        /// Where it is formed; what this one has of it is gone on with.
+        first: String,
         /// All listed members.
         targets: Vec<HostTarget>,
         /// How many must answer.

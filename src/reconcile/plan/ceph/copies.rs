@@ -101,7 +101,10 @@ pub(super) fn domain(cluster: &CephCluster, copies: u32, view: &View<'_>) -> Dom
     } else {
         Domain::Osd
     };
-    let lowers = packaged(view.desired).is_some_and(|s| s.replicas.is_some());
+    // A host whose disk is being replaced is no reason: only that fewer hosts are to have OSDs than
+    // the copies that are asked for.
+    let lowers = packaged(view.desired).is_some_and(|s| s.replicas.is_some())
+        && hosts_to_be(view.desired).len() < copies;
     match current(cluster) {
         Some(now) if !lowers => most.max(now),
         _ => most,

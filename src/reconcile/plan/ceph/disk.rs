@@ -96,13 +96,13 @@ fn on_one(object: &ObjectRef, spec: &DiskSpec, member: &str, view: &View<'_>, pl
         return;
     };
     let member_ref = ObjectRef::new(Kind::Member, member);
-    let cluster = view.world.ceph.cluster.known();
+    let cluster = super::cluster(view).ok();
     let Some(cluster) = cluster.filter(|c| has.admin && has.fsid == c.fsid) else {
         plan.verb = Verb::Update;
         plan.wait(
             Topic::Object(member_ref.clone()),
             reasons::DEPENDENCY,
-            match view.world.ceph.cluster.get() {
+            match super::cluster(view) {
                 Ok(_) => format!("{member_ref} has no access to Ceph yet"),
                 Err(why) => format!("Ceph cannot be read: {why}"),
             },

@@ -1,24 +1,18 @@
 //! The first monitor of a cluster that is not there yet.
 
 use super::placement::placement;
-use super::{FORMED, not_installed, report};
+use super::{BEGUN, FORMED, not_installed, report};
 use crate::reconcile::plan::cluster::target;
 use crate::reconcile::plan::diff::Verb;
 use crate::reconcile::plan::member::silence;
 use crate::reconcile::plan::step::{Action, Claim, ClaimOn, Guard, Step};
 use crate::reconcile::plan::{Change, Plan, Topic, View, reasons};
 use crate::resources::ObjectRef;
-use crate::resources::kinds::{CephSpec, ClusterSpec, MemberState};
+use crate::resources::kinds::{CephSpec, MemberState};
 use crate::services::host::{CephRequest, HostTarget};
 use sha2::{Digest, Sha256};
 
-pub(super) fn form(
-    object: &ObjectRef,
-    spec: &ClusterSpec,
-    ceph: &CephSpec,
-    view: &View<'_>,
-    plan: &mut Plan,
-) {
+pub(super) fn form(object: &ObjectRef, ceph: &CephSpec, view: &View<'_>, plan: &mut Plan) {
     let formed = view
         .entry(object)
         .into_iter()
@@ -34,7 +28,7 @@ pub(super) fn form(
         );
         return;
     }
-    let Some(first) = placement(view).0.first().copied() else {
+    let Some(first) = first(object, view) else {
         return;
     };
     let targets: Vec<HostTarget> = view
@@ -62,6 +56,13 @@ pub(super) fn form(
         return;
     }
     let Some(machine) = targets.iter().find(|t| t.name == first) else {
+        plan.refuse(
+            reasons::CEPH_GONE,
+            format!(
+                "Ceph was begun on {first}, which is no member any more: write its Member again; a \
+                 second one is not begun"
+            ),
+        );
         return;
     };
     let Some(has) = report(first, view) else {
@@ -80,37 +81,48 @@ pub(super) fn form(
         );
         return;
     }
-    let Some(fsid) = own_fsid(object, spec, view) else {
+    let Some(fsid) = own_fsid(view) else {
         return;
     };
     plan.verb = Verb::Update;
     plan.changes
         .push(Change::new("ceph.fsid", None, Some(&fsid)));
-    plan.steps.push(
-        Step::new(
-            object,
-            Action::CephHost {
-                target: machine.clone(),
-                request: CephRequest::Form {
-                    fsid: fsid.clone(),
-                    name: first.to_owned(),
-                    address: ceph_address(machine, ceph, view),
-                    public_network: ceph.public_network,
-                    cluster_network: ceph.cluster_network,
-                },
+    let mut step = Step::new(
+        object,
+        Action::CephHost {
+            target: machine.clone(),
+            request: CephRequest::Form {
+                fsid: fsid.clone(),
+                name: first.to_owned(),
+                address: ceph_address(machine, ceph, view),
+                public_network: ceph.public_network,
+                cluster_network: ceph.cluster_network,
             },
-            vec![
-                Claim::exclusive(ClaimOn::Monitors),
-                Claim::exclusive(ClaimOn::Member(first.to_owned())),
-            ],
-            format!("form Ceph with the monitor of {first}"),
-        )
-        .guarded(Guard::NoCephAnywhere {
-            targets,
-            majority,
-            fsid,
-        }),
-    );
+        },
+        vec![
+            Claim::exclusive(ClaimOn::Monitors),
+            Claim::exclusive(ClaimOn::Member(first.to_owned())),
+        ],
+        format!("form Ceph with the monitor of {first}"),
+    )
+    .guarded(Guard::NoCephAnywhere {
+        first: first.to_owned(),
+        targets,
+        majority,
+        fsid,
+    });
+    step.remembers = Some(format!("{BEGUN}{first}"));
+    plan.steps.push(step);
+}
+
+/// The machine a cluster is begun on: where it was begun already, or the best place.
+pub(super) fn first<'a>(object: &ObjectRef, view: &View<'a>) -> Option<&'a str> {
+    let begun = view
+        .entry(object)
+        .into_iter()
+        .flat_map(|e| &e.applied)
+        .find_map(|path| path.strip_prefix(BEGUN));
+    begun.or_else(|| placement(view).0.first().copied())
 }
 
 /// Where a machine's monitor listens: its address in the public network, if one is given.
@@ -138,7 +150,8 @@ pub(super) fn ceph_address(
 }
 
 /// The id of the cluster that is formed for this one.
-pub(super) fn own_fsid(object: &ObjectRef, spec: &ClusterSpec, view: &View<'_>) -> Option<String> {
+pub(super) fn own_fsid(view: &View<'_>) -> Option<String> {
+    let (object, spec) = view.desired.cluster()?;
     let server = view.world.lxd.server.known()?;
     Some(fsid_of(&format!(
         "{} {} {}",

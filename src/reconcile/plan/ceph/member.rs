@@ -49,7 +49,7 @@ pub(in crate::reconcile::plan) fn extend(
         Step::new(object, action, claims(), sentence)
     };
     let (monitors, others_run) = placement(view);
-    let cluster = view.world.ceph.cluster.known();
+    let cluster = super::cluster(view).ok();
     let surplus = |kind: CephDaemonKind, unit: &str| {
         // One that is out of the map ends by itself, and its store is good for nothing.
         let struck = |c: &CephCluster| {

@@ -2,7 +2,9 @@
 //! the pools on it.
 //!
 //! # Guarantees
-//! - A cluster is formed once: never while a machine that answers has one, nor after one was formed.
+//! - A cluster is formed once: never while a machine that answers has one, nor after one was formed,
+//!   and once it was begun on a machine, on no other one.
+//! - A cluster that was not formed here is not touched, whoever has its keys.
 //! - Monitors stay where they are while their members stay.
 //! - Copies and the failure domain are raised as machines with OSDs appear, and lowered only when
 //!   `replicas` says so.
@@ -16,14 +18,20 @@ pub(super) mod member;
 mod placement;
 pub(super) mod pool;
 
-use super::{Plan, View};
+use super::{Plan, View, reasons};
 use crate::reconcile::desired::Desired;
 use crate::resources::ObjectRef;
-use crate::resources::kinds::{CephProvider, CephSpec, ClusterSpec};
+use crate::resources::kinds::{CephProvider, CephSpec};
+use crate::services::ceph::CephCluster;
 use crate::services::host::{CephDaemonKind, CephReport};
+
+use form::own_fsid;
 
 /// The inventory remembers by this path that a cluster was formed.
 const FORMED: &str = "ceph.fsid.";
+
+/// The inventory remembers by this path on which machine a cluster was begun.
+const BEGUN: &str = "ceph.begun.";
 
 /// The pool the managers keep their own things in.
 const MGR_POOL: &str = ".mgr";
@@ -47,33 +55,48 @@ pub(super) fn report<'a>(member: &str, view: &View<'a>) -> Option<&'a CephReport
 }
 
 /// What the `Cluster` wants of Ceph.
-pub(super) fn plan(object: &ObjectRef, spec: &ClusterSpec, view: &View<'_>, plan: &mut Plan) {
+pub(super) fn plan(object: &ObjectRef, view: &View<'_>, plan: &mut Plan) {
     let Some(ceph) = packaged(view.desired) else {
         return;
     };
-    match view.world.ceph.cluster.get() {
-        Ok(cluster) => {
+    match (cluster(view), view.world.ceph.cluster.get()) {
+        (Ok(cluster), _) => {
+            let marker = format!("{FORMED}{}", cluster.fsid);
+            let known = view
+                .entry(object)
+                .is_some_and(|e| e.applied.contains(&marker));
             if let Some(record) = &mut plan.record {
-                record.applied.insert(format!("{FORMED}{}", cluster.fsid));
+                record.applied.insert(marker.clone());
             }
             config::hold(object, ceph, cluster, view, plan);
             placement::replace(object, cluster, view, plan);
             health::health(cluster, view, plan);
+            if !known {
+                // Not only once all is well: until then another one could be formed.
+                for step in &mut plan.steps {
+                    step.remembers.get_or_insert_with(|| marker.clone());
+                }
+            }
         }
-        Err(why) => {
+        (Err(why), Ok(_)) => {
             keep_marker(object, view, plan);
-            let ours = form::own_fsid(object, spec, view);
+            plan.refuse(reasons::OTHER_CLUSTER, why);
+        }
+        (Err(_), Err(why)) => {
+            keep_marker(object, view, plan);
+            let ours = own_fsid(view);
             // A machine that has only the beginnings of our own is gone on with.
-            let has_one = |r: &CephReport| {
+            let has_one = |name: &str, r: &CephReport| {
                 r.daemon(CephDaemonKind::Mon).is_some()
                     || (!r.fsid.is_empty() && Some(&r.fsid) != ours.as_ref())
+                    || (r.admin && form::first(object, view) != Some(name))
             };
             let exists = view
                 .desired
                 .members()
-                .any(|(name, _)| report(name, view).is_some_and(has_one));
+                .any(|(name, _)| report(name, view).is_some_and(|r| has_one(name, r)));
             if !exists {
-                form::form(object, spec, ceph, view, plan);
+                form::form(object, ceph, view, plan);
             } else {
                 plan.unknown("Ceph", why);
             }
@@ -81,10 +104,36 @@ pub(super) fn plan(object: &ObjectRef, spec: &ClusterSpec, view: &View<'_>, plan
     }
 }
 
+/// The cluster, if it can be read and was formed here.
+///
+/// # Errors
+/// Why it is not known, or that it is somebody else's: whoever has an admin key can be read.
+pub(super) fn cluster<'a>(view: &View<'a>) -> Result<&'a CephCluster, String> {
+    let cluster = view.world.ceph.cluster.get()?;
+    let marker = format!("{FORMED}{}", cluster.fsid);
+    let known = view.desired.cluster().is_some_and(|(object, _)| {
+        view.entry(object)
+            .is_some_and(|e| e.applied.contains(&marker))
+    });
+    match own_fsid(view) {
+        _ if known => Ok(cluster),
+        Some(own) if own == cluster.fsid => Ok(cluster),
+        Some(_) => Err(format!(
+            "the Ceph cluster {} was not formed here and is left alone: on members whose /etc/ceph \
+             names it, move that away if nothing needs it",
+            cluster.fsid
+        )),
+        None => Err("LXD was not read yet".to_owned()),
+    }
+}
+
 /// That a cluster was formed stays remembered while it cannot be read.
 fn keep_marker(object: &ObjectRef, view: &View<'_>, plan: &mut Plan) {
     let before = view.entry(object).into_iter().flat_map(|e| &e.applied);
-    let kept: Vec<String> = before.filter(|p| p.starts_with(FORMED)).cloned().collect();
+    let kept: Vec<String> = before
+        .filter(|p| p.starts_with(FORMED) || p.starts_with(BEGUN))
+        .cloned()
+        .collect();
     if let Some(record) = &mut plan.record {
         record.applied.extend(kept);
     }

@@ -22,7 +22,7 @@ pub(super) const DAEMONS: usize = 3;
 /// Members that are in the cluster and work, or have a monitor though they do not work now.
 fn candidates<'a>(view: &View<'a>) -> Vec<(&'a str, &'a MemberSpec)> {
     let members = view.world.lxd.members.known();
-    let cluster = view.world.ceph.cluster.known();
+    let cluster = super::cluster(view).ok();
     let has_one = |name: &str| cluster.is_some_and(|c| c.monitors.contains_key(name));
     view.desired
         .members()
@@ -49,7 +49,7 @@ enum Place {
 }
 
 fn place(name: &str, view: &View<'_>) -> Place {
-    let cluster = view.world.ceph.cluster.known();
+    let cluster = super::cluster(view).ok();
     let has_one = cluster.is_some_and(|c| c.monitors.contains_key(name));
     match (has_one, lost::for_good(name, view)) {
         (true, false) => Place::Has,

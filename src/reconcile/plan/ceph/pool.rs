@@ -107,7 +107,7 @@ pub(in crate::reconcile::plan) fn before(
         });
     };
     let on_cluster = || Topic::Object(cluster_ref.clone());
-    let cluster = match view.world.ceph.cluster.get() {
+    let cluster = match super::cluster(view) {
         Ok(cluster) => cluster,
         Err(why) => {
             let message = format!("Ceph is not there yet, or cannot be read: {why}");
@@ -236,9 +236,9 @@ pub(in crate::reconcile::plan) fn hold(
     if !ours(&spec.driver, view) || seen.driver != spec.driver {
         return;
     }
-    let cluster = match view.world.ceph.cluster.get() {
+    let cluster = match super::cluster(view) {
         Ok(cluster) => cluster,
-        Err(why) => return plan.unknown("Ceph", why),
+        Err(why) => return plan.unknown("Ceph", &why),
     };
     let gone = |what: String, plan: &mut Plan| {
         plan.refuse(

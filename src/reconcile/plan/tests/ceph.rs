@@ -1,11 +1,12 @@
 //! Ceph from packages.
 
 use super::*;
+use crate::reconcile::plan::step::Action;
 use crate::reconcile::world::CephWorld;
 use crate::services::ceph::{
     CephCluster, CephPool, CrushRule, Fullness, HealthCheck, Managers, Monitor, Osd,
 };
-use crate::services::host::{CephDaemon, CephDaemonKind, CephOsd, CephReport};
+use crate::services::host::{CephDaemon, CephDaemonKind, CephOsd, CephReport, CephRequest};
 use jiff::ToSpan;
 
 const CEPH: &str = "{kind: Cluster, metadata: {name: demo}, spec: {initiator: micro01, ceph: \
@@ -44,6 +45,7 @@ fn monitor(number: usize) -> Monitor {
 /// A cluster with all in place on its first three members, and the pool `remote` on it.
 fn standing(members: &[&str]) -> Scene {
     let mut scene = Scene::formed(members, &[CEPH, OSDS, REMOTE]);
+    scene.remembers("Cluster/demo", Ownership::Created, &["ceph.fsid.f"]);
     let mut cluster = CephCluster {
         fsid: "f".into(),
         managers: Managers {
@@ -337,4 +339,59 @@ fn no_pool_is_made_while_ceph_is_full() {
         "ceph_no_pool_is_made_while_it_is_full",
         &[scene.plan("StoragePool/remote")],
     );
+}
+
+#[test]
+fn a_cluster_that_was_not_formed_here_is_left_alone() {
+    let mut scene = standing(&THREE);
+    scene.memory.inventory.clear();
+    cluster(&mut scene)
+        .config
+        .retain(|(section, _), _| section != "mon");
+    for plan in all(&scene, &THREE) {
+        assert!(plan.steps.is_empty(), "{}", render(&plan));
+    }
+    let refused = scene.plan("Cluster/demo").refused;
+    let told = |r: &crate::reconcile::plan::Refused| r.message.contains("was not formed here");
+    assert!(refused.iter().any(told), "{refused:?}");
+}
+
+/// The cluster before there is any Ceph.
+fn before() -> Scene {
+    let mut scene = Scene::formed(&THREE, &[CEPH, OSDS, REMOTE]);
+    scene.world.ceph.cluster = Seen::Unknown {
+        reason: "there is none".into(),
+    };
+    scene
+}
+
+fn forms_on(plan: &Plan) -> Option<&str> {
+    plan.steps.iter().find_map(|s| match &s.action {
+        Action::CephHost {
+            target,
+            request: CephRequest::Form { .. },
+        } => Some(target.name.as_str()),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_cluster_that_was_begun_on_one_machine_is_begun_on_no_other() {
+    let mut scene = before();
+    let plan = scene.plan("Cluster/demo");
+    assert_eq!(forms_on(&plan), Some("micro01"), "{}", render(&plan));
+    let remembered = plan.steps.iter().find_map(|s| s.remembers.clone());
+    let marker = remembered.expect("it is remembered before");
+    scene.remembers("Cluster/demo", Ownership::Created, &[&marker]);
+    assert_eq!(forms_on(&scene.plan("Cluster/demo")), Some("micro01"));
+
+    let host = scene.world.hosts.get_mut("micro01").expect("it is there");
+    host.error = Some(HostError::Unreachable {
+        name: "micro01".into(),
+        address: "10.0.0.1".into(),
+        reason: "the connection timed out".into(),
+    });
+    let plan = scene.plan("Cluster/demo");
+    assert_eq!(forms_on(&plan), None, "{}", render(&plan));
+    assert!(!plan.waiting_on.is_empty(), "{}", render(&plan));
 }
