@@ -56,6 +56,12 @@ pub(super) async fn create(
             "this machine's kernel has no device mapper: nothing can be encrypted on it",
         ));
     }
+    for device in [&beside.wal, &beside.db].into_iter().flatten() {
+        let (host, device) = (host.clone(), device.clone());
+        tokio::task::spawn_blocking(move || check_beside(&host, &device))
+            .await
+            .map_err(|e| failed(format!("broken off: {e}")))??;
+    }
     let checked = {
         let (host, disk, fsid) = (host.clone(), disk.clone(), fsid.to_owned());
         tokio::task::spawn_blocking(move || check(&host, &disk, &fsid))
@@ -180,7 +186,10 @@ fn check(host: &CephHost, disk: &WipeDisk, fsid: &str) -> Result<Checked, HostEr
         return Err(guard(format!("{}: {}", disk.path, uses.join(", "))));
     }
     match label {
-        Some(label) if label.fsid == fsid || label.fsid.is_empty() => {
+        Some(label)
+            if label.fsid == fsid
+                || (label.fsid.is_empty() && ["", "main"].contains(&&*label.description)) =>
+        {
             file.write_all_at(&[0; 4096], 0)
                 .and_then(|()| file.sync_all())
                 .map_err(cannot)?;
@@ -195,6 +204,50 @@ fn check(host: &CephHost, disk: &WipeDisk, fsid: &str) -> Result<Checked, HostEr
             }
         }
     }
+}
+
+/// Looks at a device that is to be beside the disk: `ceph-volume` would write over most of what it
+/// may hold.
+fn check_beside(host: &CephHost, path: &str) -> Result<(), HostError> {
+    let cannot = |e: std::io::Error| failed(format!("cannot look at {path}: {e}"));
+    let device = DeviceNumber::of_node(Path::new(path))
+        .ok_or_else(|| guard(format!("{path} is not there")))?;
+    let found = disks::scan(&host.roots)
+        .map_err(cannot)?
+        .into_iter()
+        .find(|f| f.device == device)
+        .ok_or_else(|| guard(format!("{path} is not a whole disk")))?;
+    if found.report.read_only {
+        return Err(guard(format!("{path} cannot be written")));
+    }
+    let in_use = InUse::read(&host.roots).map_err(cannot)?;
+    if in_use.root.disks.contains(&device) {
+        return Err(guard(format!("{path} is the root disk")));
+    }
+    let node = host.roots.dev.join(&found.report.name);
+    let mut reasons = disks::uses(&found, &in_use);
+    if !found.partitions.is_empty() {
+        reasons.push("a partition".to_owned());
+    }
+    let mut file = File::open(&node).map_err(cannot)?;
+    let size = file.seek(SeekFrom::End(0)).map_err(cannot)?;
+    reasons.extend(
+        signatures::read(&file, size)
+            .map_err(cannot)?
+            .into_iter()
+            .map(|mark| mark.to_string()),
+    );
+    if ceph_label::read(&node).map_err(cannot)?.is_some() {
+        reasons.push("a part of an OSD".to_owned());
+    }
+    if reasons.is_empty() {
+        return Ok(());
+    }
+    Err(guard(format!(
+        "{path}, which is to be beside the disk, has: {}; a device for the log or the database must \
+         be blank: `wipefs --all` it if nothing of that is needed",
+        reasons.join(", ")
+    )))
 }
 
 /// Sets an OSD that is on a disk up for good, and starts it.
@@ -333,4 +386,42 @@ fn random() -> Result<String, HostError> {
         .and_then(|mut file| file.read_exact(&mut bytes))
         .map_err(|e| failed(format!("no random numbers: {e}")))?;
     Ok(base64::engine::general_purpose::STANDARD.encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::loop_fixture::{LoopDisk, root_or_skip, with_links};
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_device_beside_the_disk_must_be_blank() {
+        if !root_or_skip() {
+            return;
+        }
+        let label = b"bluestore block device\n00000000-0000-0000-0000-000000000000\n";
+        let wrong: [(&[&str], &[u8], &str); 2] = [
+            (&["mkfs.ext4", "-qF"], b"", "ext4 filesystem"),
+            (&["true"], label, "a part of an OSD"),
+        ];
+        for (command, first, expected) in wrong {
+            let disk = LoopDisk::new(64);
+            let (_dir, roots) = with_links(&[("d", &disk)]);
+            let host = CephHost::new(Arc::default(), roots);
+            let path = disk.node().to_str().expect("UTF-8").to_owned();
+            check_beside(&host, &path).expect("it is blank");
+            disk.run(command);
+            if !first.is_empty() {
+                let node = File::options().write(true).open(disk.node());
+                let node = node.expect("it can be opened");
+                node.write_all_at(first, 0).expect("written");
+            }
+            let refused = check_beside(&host, &path).expect_err("it holds something");
+            let told = refused.to_string();
+            assert!(
+                told.contains(expected) && told.contains("must be blank"),
+                "{told}"
+            );
+        }
+    }
 }
