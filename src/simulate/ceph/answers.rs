@@ -12,9 +12,6 @@ const VERSION: &str =
 /// The number of ENOENT.
 pub(super) const MISSING: i32 = 2;
 
-/// The number of EBUSY.
-const BUSY: i32 = 16;
-
 impl Cluster {
     /// The answer to a command that only asks; `None` when it is none of these.
     pub(super) fn look_up(&self, command: &Command, now: Instant) -> Option<Answer> {
@@ -363,58 +360,6 @@ impl Cluster {
         });
         all.chain(command.argument("id").and_then(Value::as_i64))
             .collect()
-    }
-
-    fn ok_to_stop(&self, command: &Command) -> Answer {
-        let stopped = self.named(command);
-        let mut without = Cluster::new(&self.fsid, self.monitors[0].clone(), self.peering);
-        without.osds.clone_from(&self.osds);
-        without.rules.clone_from(&self.rules);
-        without.buckets.clone_from(&self.buckets);
-        for id in &stopped {
-            if let Some(osd) = without.osds.get_mut(id) {
-                osd.up = false;
-            }
-        }
-        let inactive: u32 = self
-            .pools
-            .values()
-            .filter(|p| without.copies_of(p) < p.min_size)
-            .map(|p| p.pg_num)
-            .sum();
-        if inactive > 0 {
-            return Err(Refusal {
-                code: BUSY,
-                said: format!(
-                    "unsafe to stop osd(s) at this time ({inactive} PGs are or would become offline)"
-                ),
-            });
-        }
-        Ok(json!({"ok_to_stop": true, "osds": stopped}).to_string())
-    }
-
-    fn safe_to_destroy(&self, command: &Command, now: Instant) -> Answer {
-        let asked = self.named(command);
-        let unclean = self.pgs(now).keys().any(|state| state != "active+clean");
-        let held: Vec<i64> = asked
-            .iter()
-            .copied()
-            .filter(|id| {
-                self.osds
-                    .get(id)
-                    .is_some_and(|o| o.in_ || (o.up && unclean))
-            })
-            .collect();
-        if !held.is_empty() {
-            return Err(Refusal {
-                code: BUSY,
-                said: format!("OSD(s) {held:?} have some pgs currently mapped to them."),
-            });
-        }
-        Ok(
-            json!({"safe_to_destroy": asked, "active": [], "missing_stats": [], "stored_pgs": []})
-                .to_string(),
-        )
     }
 }
 

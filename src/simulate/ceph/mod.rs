@@ -7,9 +7,12 @@
 mod answers;
 mod changes;
 mod cluster;
+mod crush;
+mod follow;
 mod health;
 mod host;
 mod machine;
+mod pools;
 mod transport;
 
 pub(super) use cluster::Cluster;
