@@ -79,6 +79,7 @@ impl Machine {
             lxd_started: self.lxd_started.get(),
             boot_id: self.local.boot_id(),
             ovn: self.ovn_changes.get(),
+            ceph: self.local.ceph_running(),
         })
     }
 

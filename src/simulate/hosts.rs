@@ -118,6 +118,7 @@ impl Host for SimHost {
                     lxd_started: lxd_started(&world, machine),
                     boot_id: boot_id(&world, machine),
                     ovn: world.ovn_changes(machine),
+                    ceph: Vec::new(),
                 })
             })
             .await

@@ -105,7 +105,7 @@ impl Inner {
     }
 
     /// Wakes all that has to do with Ceph.
-    fn wake_ceph(&self, state: &super::State) {
+    pub(super) fn wake_ceph(&self, state: &super::State) {
         for (object, resource) in &state.desired.resources {
             let concerned = match &resource.spec {
                 Spec::Cluster(_) | Spec::Member(_) => true,

@@ -431,6 +431,10 @@ impl Inner {
         let changed = before != (view.error.clone(), view.report.known().cloned());
         let was_in = before.1.as_ref().is_some_and(clustered);
         let moved = in_cluster(view) != was_in && before.1.is_some();
+        let ceph = |report: Option<&HostReport>| report.map(|r| r.ceph.clone());
+        if ceph(before.1.as_ref()) != ceph(view.report.known()) {
+            self.wake_ceph(&state);
+        }
         if ovn_changed {
             self.tell_chassis(&mut state, &target.name, before.1.as_ref());
             self.wake_ovn(&state);
@@ -463,6 +467,7 @@ impl Inner {
                     }
                     let (restarted, rebooted) = changes(view.beat.known(), &beat);
                     let ovn_moved = view.beat.known().map_or(0, |b| b.ovn) != beat.ovn;
+                    let ceph_moved = view.beat.known().is_some_and(|b| b.ceph != beat.ceph);
                     let was_silent = view.silent_since.take().is_some() || view.error.is_some();
                     view.error = None;
                     // A machine that is not in the cluster, or does not know it yet, changes
@@ -485,7 +490,7 @@ impl Inner {
                         self.wake(&ObjectRef::new(Kind::Member, &*target.name), Duration::ZERO);
                     }
                     (
-                        stale || restarted || rebooted || was_silent || ovn_moved,
+                        stale || restarted || rebooted || was_silent || ovn_moved || ceph_moved,
                         needs_trust,
                     )
                 }

@@ -155,6 +155,15 @@ pub struct DiskReport {
     pub links: Vec<String>,
     /// The serial number or another id of the device itself.
     pub serial: String,
+    /// The world-wide name; empty where it has none.
+    pub wwn: String,
+    /// The address of what it is plugged into, such as `0000:00:1f.2`; empty where that is no PCI
+    /// device.
+    pub pci_address: String,
+    /// Bytes of a logical block; 0 when the kernel does not say.
+    pub block_size: u64,
+    /// Turns per minute; 0 when it does not spin or does not say.
+    pub rpm: u64,
     /// The model.
     pub model: String,
     /// `nvme`, `scsi`, `virtio`, `loop`, `cdrom`…
@@ -216,6 +225,8 @@ pub struct Beat {
     pub boot_id: String,
     /// Changes whenever something of OVN or Open vSwitch changed on the machine.
     pub ovn: u64,
+    /// The units of Ceph's daemons that run, in order.
+    pub ceph: Vec<String>,
 }
 
 /// Makes a standalone LXD the first member.

@@ -301,6 +301,27 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
+/// The units of Ceph's daemons that have a control group, in order.
+pub(super) fn running(roots: &Roots) -> Vec<String> {
+    let mut units = Vec::new();
+    // Of systemd alone where the first version of control groups is in use.
+    for root in ["fs/cgroup", "fs/cgroup/systemd"] {
+        for kind in ["mon", "mgr", "mds", "osd"] {
+            let slice = format!("{root}/system.slice/system-ceph\\x2d{kind}.slice");
+            let entries = fs::read_dir(roots.sys.join(slice)).into_iter().flatten();
+            let names = entries.flatten().map(|e| e.file_name());
+            units.extend(
+                names
+                    .filter_map(|name| name.into_string().ok())
+                    .filter(|name| name.ends_with(".service")),
+            );
+        }
+    }
+    units.sort_unstable();
+    units.dedup();
+    units
+}
+
 /// The states of units, in their order; empty when systemd does not tell.
 async fn states(units: &[String]) -> Vec<String> {
     if units.is_empty() {
@@ -441,4 +462,27 @@ pub(super) fn own(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
     let owner = fs::metadata("/var/lib/ceph")?;
     chown(path, Some(owner.uid()), Some(owner.gid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn daemons_that_run_are_seen_without_a_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = Roots {
+            sys: dir.path().to_owned(),
+            ..Roots::default()
+        };
+        assert!(running(&roots).is_empty());
+        for (kind, unit) in [("osd", "ceph-osd@1.service"), ("mon", "ceph-mon@a.service")] {
+            let slice = format!("fs/cgroup/system.slice/system-ceph\\x2d{kind}.slice");
+            fs::create_dir_all(dir.path().join(slice).join(unit)).unwrap();
+        }
+        assert_eq!(
+            running(&roots),
+            ["ceph-mon@a.service", "ceph-osd@1.service"]
+        );
+    }
 }

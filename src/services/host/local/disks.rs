@@ -132,6 +132,15 @@ fn disk(roots: &Roots, links: &Links, dir: &Path) -> Option<Found> {
         path: path.display().to_string(),
         links: others.iter().map(|p| p.display().to_string()).collect(),
         serial,
+        wwn: property(&udev, &["ID_WWN"])
+            .or_else(|| Some(line(dir, "wwid")).filter(|w| !w.is_empty()))
+            .or_else(|| Some(line(dir, "device/wwid")))
+            .unwrap_or_default(),
+        pci_address: pci_address(dir),
+        block_size: line(dir, "queue/logical_block_size").parse().unwrap_or(0),
+        rpm: property(&udev, &["ID_ATA_ROTATION_RATE_RPM"])
+            .and_then(|rpm| rpm.parse().ok())
+            .unwrap_or(0),
         model: model(dir, &udev),
         disk_type: disk_type(&name, dir, &udev),
         size,
@@ -328,6 +337,21 @@ fn disk_type(name: &str, dir: &Path, udev: &BTreeMap<String, String>) -> String 
         "other"
     };
     kind.to_owned()
+}
+
+/// The last of `/sys/devices/pci0000:00/0000:00:1f.2/…` that is the address of a PCI device.
+fn pci_address(dir: &Path) -> String {
+    let is_address = |text: &str| {
+        let parts: Vec<&str> = text.split([':', '.']).collect();
+        let lengths: Vec<usize> = parts.iter().map(|p| p.len()).collect();
+        let hex = |p: &&str| p.bytes().all(|b| b.is_ascii_hexdigit());
+        lengths == [4, 2, 2, 1] && parts.iter().all(hex)
+    };
+    let mut parts = dir.components().filter_map(|c| c.as_os_str().to_str());
+    parts
+        .rfind(|c| is_address(c))
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// `ata1`, as in `/sys/devices/…/ata1/host0/…`.

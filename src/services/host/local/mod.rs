@@ -184,6 +184,12 @@ impl LocalHost {
         self.bridge.clone()
     }
 
+    /// The units of Ceph's daemons that run now, in order: read from the kernel, which costs next
+    /// to nothing.
+    pub fn ceph_running(&self) -> Vec<String> {
+        ceph::running(&self.roots)
+    }
+
     fn ceph_host(&self) -> ceph::CephHost {
         ceph::CephHost::new(self.bridge.clone(), self.roots.clone())
     }

@@ -45,13 +45,14 @@ fn disks_are_known_by_their_hardware() {
     let sys = Sys::new();
     let device = ("device/uevent", "");
     sys.device(
-        "pci0/nvme/nvme0",
+        "pci0000:00/0000:00:1d.0/0000:02:00.0/nvme/nvme0",
         "nvme0n1",
         "259:0",
         &[
             ("device/serial", "S5GX  \n"),
             ("device/model", "Samsung SSD 980\n"),
             ("wwid", "eui.002538"),
+            ("queue/logical_block_size", "4096\n"),
         ],
     );
     sys.device(
@@ -100,6 +101,10 @@ fn disks_are_known_by_their_hardware() {
             ("vda", "virtio", "root-disk", ""),
         ]
     );
+    assert_eq!(disks[0].wwn, "eui.002538");
+    assert_eq!(disks[0].pci_address, "0000:02:00.0");
+    assert_eq!(disks[0].block_size, 4096);
+    assert_eq!(disks[2].pci_address, "");
     assert!(disks[1].rotational && !disks[0].rotational);
     assert_eq!(disks[1].size, 7_814_037_168 * 512);
     assert!(disks[2].removable && disks[2].read_only);
