@@ -85,6 +85,14 @@ pub(super) fn centrals(
         let Some(ovn) = usable(object, name, machine, picture, view, plan) else {
             continue;
         };
+        if picture.was_struck(machine)
+            && let Some(target) = picture.target(name)
+        {
+            let sentence = format!("take from {name} the databases that others hold without it");
+            let request = OvnRequest::LeaveCentral;
+            plan.steps.push(ask(object, target, request, sentence));
+            continue;
+        }
         let is_first = first == Some(*name);
         let Some(wanted) = central_config(picture, name, is_first) else {
             continue;

@@ -136,6 +136,16 @@ impl<'a> Picture<'a> {
             .copied()
     }
 
+    /// Whether a machine has the files of rafts that have struck it: it must leave them before it
+    /// can join anew.
+    pub(super) fn was_struck(&self, machine: &Machine<'_>) -> bool {
+        let others = in_rafts(&self.machines);
+        let own = machine.ovn_now().map(|o| &o.central);
+        own.is_some_and(|c| c.is_ours() && c.files && !c.serves())
+            && !others.is_empty()
+            && !others.contains(&machine.spec.address)
+    }
+
     /// The address tunnels end at on a machine, or why it is not known.
     pub(super) fn encap_ip(&self, name: &str, machine: &Machine<'a>) -> Result<IpAddr, String> {
         if let Some(address) = machine.spec.underlay_address {
@@ -181,22 +191,30 @@ pub(super) fn packaged(cluster: &ClusterSpec) -> Option<&OvnSpec> {
         .filter(|ovn| ovn.provider == OvnProvider::Packaged)
 }
 
-/// Who is to hold the databases: those that do, then the first by name that answer. Three when
-/// there are three members, otherwise one.
-fn choose<'a>(machines: &BTreeMap<&'a str, Machine<'a>>) -> Vec<&'a str> {
-    let candidates = machines.values().filter(|m| m.coming).count();
-    let size = if candidates >= CENTRALS { CENTRALS } else { 1 };
-    // Addresses in the rafts tell of machines that were never seen by this controller.
-    let in_rafts: BTreeSet<IpAddr> = machines
+/// The addresses of all servers of the rafts, as those say that have a majority. They tell of
+/// machines too that were never seen by this controller.
+fn in_rafts(machines: &BTreeMap<&str, Machine<'_>>) -> BTreeSet<IpAddr> {
+    machines
         .values()
         .filter(|m| m.serves())
         .filter_map(Machine::ovn_now)
         .flat_map(|o| [&o.central.northbound, &o.central.southbound])
         .flatten()
         .flat_map(|d| d.servers.iter().map(|s| s.address))
-        .collect();
-    let holds = |m: &Machine<'_>| {
-        m.ovn().is_some_and(|o| o.central.is_ours()) || in_rafts.contains(&m.spec.address)
+        .collect()
+}
+
+/// Who is to hold the databases: those that do, then the first by name that answer. Three when
+/// there are three members, otherwise one.
+fn choose<'a>(machines: &BTreeMap<&'a str, Machine<'a>>) -> Vec<&'a str> {
+    let candidates = machines.values().filter(|m| m.coming).count();
+    let size = if candidates >= CENTRALS { CENTRALS } else { 1 };
+    let in_rafts = in_rafts(machines);
+    // One that was struck while it was lost still believes that it holds them when it comes back;
+    // it is believed only when nobody knows better.
+    let holds = |m: &Machine<'_>| match in_rafts.is_empty() {
+        true => m.ovn().is_some_and(|o| o.central.is_ours()),
+        false => in_rafts.contains(&m.spec.address),
     };
     let free = || {
         machines

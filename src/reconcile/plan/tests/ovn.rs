@@ -440,3 +440,51 @@ fn certificates_that_nobody_can_renew_and_an_authority_that_ends_are_told() {
         &[alone, ending.plan("Cluster/demo")],
     );
 }
+
+#[test]
+fn one_that_was_struck_while_it_was_lost_gives_its_files_up_when_it_comes_back() {
+    let mut scene = serving(&FOUR);
+    let now: Vec<IpAddr> = [1, 3, 4].map(address).into();
+    let fourth = scene.report("micro03").ovn.central.clone();
+    scene.report("micro04").ovn.central = fourth;
+    for (member, own, join) in [("micro01", 1, 3), ("micro03", 3, 1), ("micro04", 4, 1)] {
+        let central = &mut scene.report(member).ovn.central;
+        central.config = Some(CentralConfig {
+            address: address(own),
+            join: Some(address(join)),
+            centrals: now.clone(),
+            tls: true,
+        });
+        for database in [&mut central.northbound, &mut central.southbound] {
+            let database = database.as_mut().expect("it has one");
+            database.leader = own == 3;
+            database.servers.retain(|s| s.address != address(2));
+            database.servers.push(RaftMember {
+                id: "4444".into(),
+                address: address(4),
+            });
+        }
+    }
+    for database in ["north", "south"] {
+        let central = &mut scene.report("micro02").ovn.central;
+        let database = match database {
+            "north" => &mut central.northbound,
+            _ => &mut central.southbound,
+        };
+        let database = database.as_mut().expect("it has one");
+        database.connected = false;
+        database.leader = false;
+    }
+    let server = scene.world.lxd.server.known_mut().expect("it is known");
+    server.config = strings(&[(
+        "network.ovn.northbound_connection",
+        "ssl:10.0.0.1:6641,ssl:10.0.0.3:6641,ssl:10.0.0.4:6641",
+    )]);
+    let back = scene.plan("Cluster/demo");
+    // Its place is free again: it joins anew, without what it had.
+    silent(&mut scene, "micro04", 400);
+    golden(
+        "ovn_one_that_was_struck_gives_its_files_up",
+        &[back, scene.plan("Cluster/demo")],
+    );
+}
