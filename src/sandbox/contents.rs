@@ -35,7 +35,8 @@ mkdir -p /etc/microcloud/resources /var/log/journal
 '"#;
 
 /// Files written into the new root: path, mode, content.
-const FILES: [(&str, u32, &str); 6] = [
+const FILES: [(&str, u32, &str); 7] = [
+    ("etc/sysctl.d/sandbox.conf", 0o644, ARP),
     ("etc/ceph/ceph.conf", 0o644, CEPH),
     ("etc/lvm/lvmlocal.conf", 0o644, LVM),
     (
@@ -61,6 +62,10 @@ const FILES: [(&str, u32, &str); 6] = [
 /// LVM opens every block device it finds. The kernel makes a loop device when its node is opened,
 /// so that would make hundreds on this machine, and show this host the disks of the others.
 const LVM: &str = "devices {\n\tscan = [ \"/dev/disk/by-id\", \"/dev/mapper\" ]\n}\n";
+
+/// An interface whose address moved to the bridge it is a port of would go on answering for it, and
+/// tunnels of the userspace datapath would go to the wrong hardware address.
+const ARP: &str = "net.ipv4.conf.all.arp_ignore = 1\n";
 
 /// Monitors warn of, and stop over, a file system that is nearly full. That of a host is this
 /// machine's, whose fullness says nothing about the cluster.

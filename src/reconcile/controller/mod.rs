@@ -155,6 +155,8 @@ struct State {
     drifting: BTreeSet<ObjectRef>,
     /// How often in a row the steps of an object were planned on something that had changed.
     outrun: BTreeMap<ObjectRef, u32>,
+    /// What was done last for an object that has not come to rest since, and how often in a row.
+    repeated: BTreeMap<ObjectRef, (String, u32)>,
     /// Whether a full look was asked for because a part could not be read.
     look_again: bool,
     counters: Counters,

@@ -32,6 +32,10 @@ pub(super) enum Outcome {
 /// nothing to worry about, and what goes on and on is something that planning again does not help.
 const OUTRUN: u32 = 3;
 
+/// How often in a row the same may be done for an object: what has no effect although nobody says
+/// so must not be done without a pause for ever.
+const IN_VAIN: u32 = 4;
+
 /// How long until an object that is in use is looked at again: what uses it says nothing when it
 /// goes.
 const IN_USE_AGAIN: Duration = Duration::from_secs(5);
@@ -311,6 +315,7 @@ fn settle(object: &ObjectRef, plan: &Plan, inner: &Inner, state: &mut super::Sta
             .settled
             .insert(object.clone(), resource.digest.clone());
         state.drifting.remove(object);
+        state.repeated.remove(object);
         // What was heard of it until now is what is settled.
         state.foreign.remove(object);
     }
@@ -684,7 +689,20 @@ async fn finish(
                 // The rest of what is due for deletion is counted anew.
                 inner.wake_waiting(state, &Topic::Operator);
             }
-            Outcome::Done(Action::requeue(Duration::ZERO))
+            match repeated(object, sentences.join("; "), state) {
+                times if times < IN_VAIN => Outcome::Done(Action::requeue(Duration::ZERO)),
+                times => {
+                    if times == IN_VAIN {
+                        let message = format!(
+                            "done {times} times in a row without effect, and tried less often from \
+                             now on: {}",
+                            sentences.join("; ")
+                        );
+                        state.tell(now, Some(object), Severity::Warning, "NoEffect", message);
+                    }
+                    Outcome::Failed
+                }
+            }
         }
         Err(error) if error.is_stale() && outrun(object, state) < OUTRUN => {
             tracing::debug!(%object, %error, "planned on something that changed");
@@ -707,6 +725,16 @@ fn outrun(object: &ObjectRef, state: &mut super::State) -> u32 {
     let times = state.outrun.entry(object.clone()).or_default();
     *times = times.saturating_add(1);
     *times
+}
+
+/// Counts how often in a row the same was done for an object that did not come to rest in between.
+fn repeated(object: &ObjectRef, done: String, state: &mut super::State) -> u32 {
+    let last = state.repeated.entry(object.clone()).or_default();
+    if last.0 != done {
+        *last = (done, 0);
+    }
+    last.1 = last.1.saturating_add(1);
+    last.1
 }
 
 impl Inner {

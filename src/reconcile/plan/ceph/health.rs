@@ -179,7 +179,9 @@ fn told(code: &str, check: &HealthCheck, cluster: &CephCluster) -> (&'static str
         "OSD_FULL" | "POOL_FULL" | "OSD_BACKFILLFULL" => {
             (reasons::CEPH_FULL, full("Ceph is too full to go on"))
         }
-        "OSD_NEARFULL" | "POOL_NEAR_FULL" => (reasons::CEPH_FULL, full("Ceph is nearly full")),
+        "OSD_NEARFULL" | "POOL_NEARFULL" | "POOL_BACKFILLFULL" => {
+            (reasons::CEPH_FULL, full("Ceph is nearly full"))
+        }
         "MON_CLOCK_SKEW" => (
             reasons::CLOCK_SKEW,
             if cluster.skewed.is_empty() {
