@@ -44,6 +44,7 @@ impl NoAgent {
         Err(HostError::Unreachable {
             name: self.0.clone(),
             address: String::new(),
+            silent: false,
             reason: "no agent is asked here".to_owned(),
         })
     }

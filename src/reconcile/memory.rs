@@ -87,6 +87,22 @@ impl Memory {
             .find(|s| s.until > now && s.object.as_ref().is_none_or(|o| o == object))
     }
 
+    /// The parts that differ, for the log.
+    pub fn parts_changed(&self, before: &Memory) -> Vec<&'static str> {
+        let parts = [
+            ("lease", self.lease != before.lease),
+            ("accepted", self.accepted != before.accepted),
+            ("inventory", self.inventory != before.inventory),
+            ("approvals", self.approvals != before.approvals),
+            ("suspensions", self.suspensions != before.suspensions),
+            ("deletions", self.deletions != before.deletions),
+            ("disks", self.disks != before.disks),
+            ("trust", self.trust != before.trust),
+        ];
+        let changed = parts.into_iter().filter(|(_, changed)| *changed);
+        changed.map(|(part, _)| part).collect()
+    }
+
     /// Whether a step was approved and the approval still holds at `now`.
     pub fn approved(&self, step: &str, now: Timestamp) -> bool {
         self.approvals.get(step).is_some_and(|a| a.expires > now)

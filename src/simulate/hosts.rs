@@ -340,7 +340,7 @@ impl SimHost {
             }
             found.and_then(|machine| self.trusted(&world, machine).map(|()| machine))
         };
-        if matches!(&found, Err(HostError::Unreachable { reason, .. }) if reason != REFUSED) {
+        if matches!(&found, Err(e) if e.is_silence()) {
             tokio::time::sleep(CONNECT_TIMEOUT).await;
         }
         found
@@ -351,6 +351,7 @@ impl SimHost {
             name: self.target.name.clone(),
             address: self.target.address.to_string(),
             reason: reason.to_owned(),
+            silent: reason != REFUSED,
         };
         let machine = world
             .at_address(self.target.address)

@@ -4,7 +4,7 @@
 use super::{Ended, Inner};
 use crate::reconcile::history::Severity;
 use crate::reconcile::memory::Memory;
-use crate::reconcile::store::StoreError;
+use crate::reconcile::store::{Read, StoreError};
 use crate::services::lxd::LxdError;
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -63,12 +63,21 @@ pub(super) async fn run(inner: Arc<Inner>) {
             if version == inner.flushed.borrow().version {
                 break;
             }
+            // What changed and changed back, as right after a start, is no reason to write.
+            if stored.as_ref().is_some_and(|read| read.memory == memory) {
+                inner.flushed.send_replace(Flushed {
+                    version,
+                    error: None,
+                });
+                break;
+            }
             let result = match &stored {
                 Some(read) => inner.store.write(read, &memory).await,
                 None => inner.store.create(&memory).await,
             };
             match result {
                 Ok(read) => {
+                    wrote(&memory, stored.as_deref());
                     let mut state = inner.state();
                     if read.memory.lease != memory.lease {
                         let holder = read.memory.lease.holder.clone();
@@ -133,7 +142,7 @@ pub(super) async fn finish(inner: &Inner) {
         )
     };
     let Some(read) = stored else { return };
-    if version == inner.flushed.borrow().version {
+    if version == inner.flushed.borrow().version || read.memory == memory {
         return;
     }
     let write = async {
@@ -145,10 +154,18 @@ pub(super) async fn finish(inner: &Inner) {
             .map_err(|e| e.to_string())
     };
     match tokio::time::timeout(LAST_WRITE, write).await {
-        Ok(Ok(_)) => inner.state().counters.memory_writes += 1,
+        Ok(Ok(_)) => {
+            wrote(&memory, Some(&read));
+            inner.state().counters.memory_writes += 1;
+        }
         Ok(Err(error)) => tracing::warn!(error, "the last changes of the memory were not written"),
         Err(_) => tracing::warn!("the last changes of the memory were not written in time"),
     }
+}
+
+fn wrote(memory: &Memory, before: Option<&Read>) {
+    let parts = before.map(|b| memory.parts_changed(&b.memory));
+    tracing::debug!(?parts, "the memory was written");
 }
 
 fn changed(error: &StoreError) -> bool {

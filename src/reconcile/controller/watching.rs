@@ -528,9 +528,8 @@ impl Inner {
 
 fn failed(view: &mut HostView, error: HostError, now: jiff::Timestamp) {
     view.silent_since.get_or_insert(now);
-    // How it cannot be reached changes from look to look; the first says as much.
-    let unreachable = |e: &HostError| matches!(e, HostError::Unreachable { .. });
-    if !(view.error.as_ref().is_some_and(unreachable) && unreachable(&error)) {
+    // How a machine is silent changes from look to look; the first says as much.
+    if !(view.error.as_ref().is_some_and(HostError::is_silence) && error.is_silence()) {
         view.error = Some(error);
     }
 }

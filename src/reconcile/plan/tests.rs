@@ -341,6 +341,7 @@ fn no_cluster_is_formed_without_a_majority() {
             name: name.into(),
             address: "10.0.0.2:9445".into(),
             reason: "connection refused".into(),
+            silent: true,
         });
     }
     golden(
@@ -376,6 +377,7 @@ fn a_pool_waits_for_members_on_their_way_and_not_for_lost_ones() {
         name: "micro02".into(),
         address: "10.0.0.2:9445".into(),
         reason: "connection refused".into(),
+        silent: true,
     });
     let lost = scene.plan("StoragePool/local");
     let member = scene.plan("Member/micro02");

@@ -352,6 +352,9 @@ pub enum HostError {
         address: String,
         /// Why.
         reason: String,
+        /// Nothing came back at all: the machine may be off or cut off. When something did, as a
+        /// refused connection, the machine runs and its agent does not.
+        silent: bool,
     },
     /// The machine's key is not the pinned one, or it does not trust ours.
     #[error("{name} is not trusted: {reason}")]
@@ -383,4 +386,11 @@ pub enum HostError {
         /// Why.
         reason: String,
     },
+}
+
+impl HostError {
+    /// Whether nothing came back from the machine at all.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, HostError::Unreachable { silent: true, .. })
+    }
 }

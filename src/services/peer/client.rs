@@ -361,6 +361,7 @@ impl PeerClient {
             name: target.name.clone(),
             address: SocketAddr::new(target.address, self.shared.port).to_string(),
             reason: format!("no answer within {} s", deadline.as_secs_f32()),
+            silent: true,
         }
     }
 }
@@ -370,15 +371,33 @@ fn unreachable(target: &HostTarget, port: u16, error: &reqwest::Error) -> HostEr
         name: target.name.clone(),
         address: SocketAddr::new(target.address, port).to_string(),
         reason: innermost(error),
+        silent: error.is_timeout() || is_no_way(error),
     }
+}
+
+/// Whether the network told that nobody is there, which it does some seconds after silence began.
+fn is_no_way(error: &reqwest::Error) -> bool {
+    let io = last(error).downcast_ref::<std::io::Error>();
+    let silent = [
+        std::io::ErrorKind::HostUnreachable,
+        std::io::ErrorKind::NetworkUnreachable,
+        std::io::ErrorKind::TimedOut,
+    ];
+    io.is_some_and(|e| silent.contains(&e.kind()))
+}
+
+fn last<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
+    let next = |e: &&'a (dyn StdError + 'static)| -> Option<&'a (dyn StdError + 'static)> {
+        (*e).source()
+    };
+    std::iter::successors(Some(error), next)
+        .last()
+        .unwrap_or(error)
 }
 
 /// The last cause: the others only say that a request was sent.
 fn innermost(error: &(dyn StdError + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
+    let error = last(error);
     let io = error.downcast_ref::<std::io::Error>();
     if io.is_some_and(|e| e.kind() == std::io::ErrorKind::UnexpectedEof) {
         // The agent ended, or was ended, in the midst of the answer.

@@ -66,6 +66,7 @@ pub(in crate::simulate) async fn ask(
                 name: m.config.name.clone(),
                 address: m.config.address.to_string(),
                 reason: "the connection was reset".to_owned(),
+                silent: false,
             });
         }
         let answer = world.ceph_finish(machine, &request)?;

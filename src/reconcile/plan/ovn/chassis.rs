@@ -175,7 +175,8 @@ pub(super) fn strangers(object: &ObjectRef, picture: &Picture<'_>, plan: &mut Pl
         .map(|ip| format!("geneve {ip}"))
         .collect();
     for row in &ovn.central.chassis {
-        if picture.machines.contains_key(row.name.as_str()) {
+        let name = row.name.as_str();
+        if picture.machines.contains_key(name) || picture.orphaned.contains_key(name) {
             continue;
         }
         let takes = row.encaps.iter().any(|e| ends.contains(e))

@@ -12,7 +12,7 @@ use crate::resources::{Kind, ObjectRef};
 use crate::services::host::{ChassisConfig, HostReport, HostTarget, OvnReport};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// How many machines hold the databases: an even number is lost as soon as the one below it.
@@ -64,6 +64,8 @@ pub(super) struct Picture<'a> {
     pub(super) machines: BTreeMap<&'a str, Machine<'a>>,
     /// Who is to hold the databases, by name.
     pub(super) centrals: Vec<&'a str>,
+    /// Members that no resource names any more, and where they are: they keep what they hold.
+    pub(super) orphaned: BTreeMap<&'a str, IpAddr>,
 }
 
 impl<'a> Picture<'a> {
@@ -97,8 +99,14 @@ impl<'a> Picture<'a> {
                 (name, machine)
             })
             .collect();
-        let centrals = choose(&machines);
+        let orphaned = rows
+            .iter()
+            .filter(|(name, _)| view.desired.member(name).is_none())
+            .filter_map(|(name, row)| Some((name.as_str(), address_of(&row.value.url)?)))
+            .collect();
+        let centrals = choose(&machines, &orphaned);
         Some(Picture {
+            orphaned,
             tls: spec.transport != OvnTransport::Tcp,
             spec,
             machines,
@@ -110,11 +118,16 @@ impl<'a> Picture<'a> {
         self.machines.get(name).map(|m| m.spec.address)
     }
 
+    /// Where the databases are, in one order whoever holds them.
     pub(super) fn addresses(&self) -> Vec<IpAddr> {
-        self.centrals
-            .iter()
-            .filter_map(|c| self.address(c))
-            .collect()
+        let chosen = self.centrals.iter().filter_map(|c| self.address(c));
+        let all: BTreeSet<IpAddr> = chosen.chain(self.held_by_orphans()).collect();
+        all.into_iter().collect()
+    }
+
+    /// Where databases are held by members that no resource names.
+    pub(super) fn held_by_orphans(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        held_by(&self.orphaned, &in_rafts(&self.machines)).into_iter()
     }
 
     pub(super) fn target(&self, name: &str) -> Option<HostTarget> {
@@ -204,12 +217,28 @@ fn in_rafts(machines: &BTreeMap<&str, Machine<'_>>) -> BTreeSet<IpAddr> {
         .collect()
 }
 
+/// The address in a member's URL.
+fn address_of(url: &str) -> Option<IpAddr> {
+    let socket: SocketAddr = url.strip_prefix("https://")?.parse().ok()?;
+    Some(socket.ip())
+}
+
+/// Of members without a resource, those in the rafts.
+fn held_by(orphaned: &BTreeMap<&str, IpAddr>, in_rafts: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
+    let addresses = orphaned.values().copied();
+    addresses.filter(|a| in_rafts.contains(a)).collect()
+}
+
 /// Who is to hold the databases: those that do, then the first by name that answer. Three when
-/// there are three members, otherwise one.
-fn choose<'a>(machines: &BTreeMap<&'a str, Machine<'a>>) -> Vec<&'a str> {
-    let candidates = machines.values().filter(|m| m.coming).count();
+/// there are three members, otherwise one; members without a resource count, and keep their places.
+fn choose<'a>(
+    machines: &BTreeMap<&'a str, Machine<'a>>,
+    orphaned: &BTreeMap<&str, IpAddr>,
+) -> Vec<&'a str> {
+    let candidates = machines.values().filter(|m| m.coming).count() + orphaned.len();
     let size = if candidates >= CENTRALS { CENTRALS } else { 1 };
     let in_rafts = in_rafts(machines);
+    let size = size.saturating_sub(held_by(orphaned, &in_rafts).len());
     // One that was struck while it was lost still believes that it holds them when it comes back;
     // it is believed only when nobody knows better.
     let holds = |m: &Machine<'_>| match in_rafts.is_empty() {

@@ -89,6 +89,8 @@ pub(super) fn health(picture: &Picture<'_>, view: &View<'_>, plan: &mut Plan) {
             .filter_map(|c| picture.machines[c].ovn_now())
             .filter_map(of)
             .collect();
+        // It may lead on a member that nobody asks any more, as no resource names it.
+        let elsewhere = |d: &DatabaseReport| d.connected && picture.held_by_orphans().count() > 0;
         let rafts: BTreeSet<&str> = reports.iter().map(|d| d.cid.as_str()).collect();
         if rafts.len() > 1 {
             plan.refuse(
@@ -100,7 +102,7 @@ pub(super) fn health(picture: &Picture<'_>, view: &View<'_>, plan: &mut Plan) {
                     list(rafts)
                 ),
             );
-        } else if !reports.is_empty() && !reports.iter().any(|d| d.leader) {
+        } else if !reports.is_empty() && !reports.iter().any(|d| d.leader || elsewhere(d)) {
             let silent: Vec<String> = picture
                 .centrals
                 .iter()

@@ -170,6 +170,7 @@ fn lose(scene: &mut Scene, member: &str, seconds: i64) {
         name: member.to_owned(),
         address: "10.0.0.9".into(),
         reason: "the connection timed out".into(),
+        silent: true,
     });
     let cluster = cluster(scene);
     if let Some(monitor) = cluster.monitors.get_mut(member) {
@@ -390,6 +391,7 @@ fn a_cluster_that_was_begun_on_one_machine_is_begun_on_no_other() {
         name: "micro01".into(),
         address: "10.0.0.1".into(),
         reason: "the connection timed out".into(),
+        silent: true,
     });
     let plan = scene.plan("Cluster/demo");
     assert_eq!(forms_on(&plan), None, "{}", render(&plan));

@@ -138,6 +138,7 @@ fn silent(scene: &mut Scene, member: &str, seconds: i64) {
         name: member.to_owned(),
         address: "10.0.0.9".into(),
         reason: "the connection timed out".into(),
+        silent: true,
     });
 }
 
@@ -487,4 +488,17 @@ fn one_that_was_struck_while_it_was_lost_gives_its_files_up_when_it_comes_back()
         "ovn_one_that_was_struck_gives_its_files_up",
         &[back, scene.plan("Cluster/demo")],
     );
+}
+
+#[test]
+fn a_member_that_no_resource_names_any_more_keeps_its_place() {
+    let mut scene = serving(&THREE);
+    let gone = "Member/micro03".parse().expect("a reference");
+    assert!(scene.desired.resources.remove(&gone).is_some());
+    let plans = ["Cluster/demo", "Member/micro01", "Member/micro02"];
+    for plan in plans.map(|o| scene.plan(o)) {
+        let steps: Vec<&str> = plan.steps.iter().map(|s| s.sentence.as_str()).collect();
+        let taken = |s: &&&str| s.contains("strike") || s.contains("leave") || s.contains("anew");
+        assert_eq!(steps.iter().find(taken), None, "{}", render(&plan));
+    }
 }
