@@ -41,6 +41,8 @@ pub enum EpochError {
 pub struct EpochBook {
     path: PathBuf,
     highest: Mutex<Epoch>,
+    /// Held while the file is written: who only reads does not wait for the disk.
+    storing: Mutex<()>,
     claim: Mutex<Option<u64>>,
 }
 
@@ -63,6 +65,7 @@ impl EpochBook {
         Ok(EpochBook {
             path,
             highest: Mutex::new(highest),
+            storing: Mutex::new(()),
             claim: Mutex::new(None),
         })
     }
@@ -81,7 +84,8 @@ impl EpochBook {
     /// A higher epoch, or another holder of this one, is known; or it could not be stored, and
     /// then nothing may be done for it.
     pub fn admit(&self, number: u64, holder: &str) -> Result<(), EpochError> {
-        let mut highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner);
+        let _storing = self.storing.lock().unwrap_or_else(PoisonError::into_inner);
+        let highest = self.highest();
         let same_holder = highest.holder.is_empty() || highest.holder == holder;
         if number < highest.number || (number == highest.number && !same_holder) {
             return Err(EpochError::Stale {
@@ -97,8 +101,12 @@ impl EpochBook {
             holder: holder.to_owned(),
         };
         self.store(&next)?;
-        *highest = next;
+        self.set_highest(next);
         Ok(())
+    }
+
+    fn set_highest(&self, epoch: Epoch) {
+        *self.highest.lock().unwrap_or_else(PoisonError::into_inner) = epoch;
     }
 
     /// Forgets the highest epoch, for a machine that leaves its cluster for another one, whose
@@ -107,9 +115,9 @@ impl EpochBook {
     /// # Errors
     /// It could not be stored.
     pub fn forget(&self) -> Result<(), StateFileError> {
-        let mut highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner);
+        let _storing = self.storing.lock().unwrap_or_else(PoisonError::into_inner);
         self.store(&Epoch::default())?;
-        *highest = Epoch::default();
+        self.set_highest(Epoch::default());
         Ok(())
     }
 

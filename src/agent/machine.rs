@@ -20,6 +20,9 @@ use std::time::Duration;
 /// How long a caller waits at most for something of OVN to change.
 const AWAITED: Duration = Duration::from_secs(30);
 
+/// How long a small file of this agent's own may take to be written.
+const DISK: Duration = Duration::from_secs(10);
+
 /// Who asks, proven by the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -187,8 +190,12 @@ impl Machine {
             let number = self.ovn_changes.after(known, AWAITED).await;
             return Ok(OvnAnswer::Changes(number));
         }
+        let asking = caller.clone();
         self.change(caller, move |machine| async move {
-            machine.local.ovn(request).await
+            let turn = machine.local.ovn_turn(&request).await?;
+            // While it waited another one may have taken over.
+            machine.check(&asking).await?;
+            machine.local.ovn(turn, request).await
         })
         .await
     }
@@ -271,15 +278,28 @@ impl Machine {
     }
 }
 
-/// Runs what waits for the disk where it holds nothing up.
+/// Runs what waits for the disk where it holds nothing up. When the disk does not answer in time
+/// the caller is told so, and it may still be done.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, HostError> + Send + 'static,
 ) -> Result<T, HostError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| {
-        Err(HostError::Failed {
-            reason: format!("the work was broken off: {e}"),
-        })
-    })
+    blocking_within(DISK, work).await
+}
+
+async fn blocking_within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> Result<T, HostError> + Send + 'static,
+) -> Result<T, HostError> {
+    let failed = |reason: String| Err(HostError::Failed { reason });
+    let working = tokio::task::spawn_blocking(work);
+    match tokio::time::timeout(limit, working).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(e)) => failed(format!("the work was broken off: {e}")),
+        Err(_) => failed(format!(
+            "the disk with this agent's state did not answer within {} s",
+            limit.as_secs()
+        )),
+    }
 }
 
 /// This machine, for the controller in this agent.
@@ -339,5 +359,81 @@ impl Host for OwnHost {
 
     async fn set_trust(&self, trust: TrustStore) -> Result<(), HostError> {
         self.0.set_trust(&self.caller(), trust).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(state: &std::path::Path) -> Arc<Machine> {
+        Arc::new(Machine {
+            local: LocalHost::new("m", None).remembering_in(state),
+            fingerprint: Fingerprint::of_public_key(b"a key"),
+            trust: Arc::new(TrustBook::open(state).unwrap()),
+            epochs: Arc::new(EpochBook::open(state).unwrap()),
+            lxd_started: LxdStarted::default(),
+            ovn_changes: OvnChanges::default(),
+            port: 1,
+            memory_version: AtomicU64::new(0),
+        })
+    }
+
+    fn caller(name: &str, epoch: u64) -> Caller {
+        Caller {
+            name: name.to_owned(),
+            epoch: Some(epoch),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waited_for_its_turn_is_not_done_for_one_who_controls_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = machine(dir.path());
+        // Refused for the name when it is done, so that nothing of it touches this machine.
+        let request = || OvnRequest::RequestCertificate {
+            name: "another".to_owned(),
+            addresses: Vec::new(),
+        };
+        let turn = machine.local.ovn_turn(&request()).await.unwrap();
+        let (waiting, old) = (Arc::clone(&machine), caller("a", 1));
+        let waiting = tokio::spawn(async move { waiting.ovn(&old, request()).await });
+        while machine.epochs.highest().number == 0 {
+            tokio::task::yield_now().await;
+        }
+        machine.epochs.admit(2, "b").unwrap();
+        drop(turn);
+        let refused = waiting.await.unwrap();
+        assert!(
+            matches!(
+                refused,
+                Err(HostError::StaleEpoch {
+                    known: 2,
+                    ours: 1,
+                    ..
+                })
+            ),
+            "{refused:?}"
+        );
+        let done = machine.ovn(&caller("b", 2), request()).await;
+        assert!(
+            matches!(done, Err(HostError::GuardFailed { .. })),
+            "{done:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_does_not_answer_is_waited_for_with_an_end() {
+        let (answer, answered) = std::sync::mpsc::channel::<()>();
+        let hangs = blocking_within(Duration::from_millis(50), move || {
+            let _ = answered.recv_timeout(Duration::from_secs(30));
+            Ok(())
+        });
+        let given_up = hangs.await;
+        drop(answer);
+        assert!(
+            matches!(&given_up, Err(HostError::Failed { reason }) if reason.contains("disk")),
+            "{given_up:?}"
+        );
     }
 }

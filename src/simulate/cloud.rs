@@ -80,6 +80,11 @@ impl SimCloud {
         self.shared.lock().ovn_centrals()
     }
 
+    /// Takes from a machine all it has of OVN, as when it is installed anew.
+    pub fn lose_ovn(&self, member: &str) {
+        self.on(member, |world, machine| world.lose_ovn(machine));
+    }
+
     /// Somebody changes what ovn-controller of a machine is told.
     pub fn tell_ovn_controller(&self, member: &str, key: &str, value: &str) {
         self.on(member, |world, machine| {

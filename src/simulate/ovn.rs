@@ -6,8 +6,8 @@
 use super::world::World;
 use crate::services::host::{
     AuthorityMaterial, AuthorityReport, CentralConfig, CentralReport, CertificateReport,
-    ChassisConfig, ChassisReport, ChassisRow, DatabaseReport, HostError, OvnAnswer, OvnReport,
-    OvnRequest, RaftMember,
+    ChassisConfig, ChassisReport, ChassisRow, DatabaseReport, HostError, OvnAnswer, OvnDatabase,
+    OvnReport, OvnRequest, RaftMember, Rafts,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,6 +22,8 @@ pub(super) struct MachineOvn {
     authority: Option<String>,
     certificate: Option<CertificateReport>,
     config: Option<CentralConfig>,
+    /// The server its files are, while it has them.
+    sid: Option<String>,
     /// What ovn-controller is told, when it was set up.
     chassis: Option<ChassisConfig>,
     external_ids: BTreeMap<String, String>,
@@ -34,6 +36,8 @@ pub(super) struct Databases {
     listens: bool,
     chassis: BTreeMap<String, ChassisRow>,
     made: u64,
+    /// How many servers there ever were.
+    counted: usize,
 }
 
 fn guard(reason: &str) -> HostError {
@@ -48,13 +52,21 @@ impl World {
         self.ovn
             .servers
             .iter()
-            .filter_map(|s| self.at_address(s.address))
+            .filter_map(|s| Some((s, self.at_address(s.address)?)))
+            .filter(|(s, m)| self.machines[*m].ovn.sid.as_ref() == Some(&s.id))
+            .map(|(_, m)| m)
             .filter(|m| self.machines[*m].powered && (*m == machine || self.linked(machine, *m)))
             .collect()
     }
 
     fn has_majority(&self, machine: usize) -> bool {
         self.raft_seen_from(machine).len() * 2 > self.ovn.servers.len()
+    }
+
+    /// Whether the raft has the server whose files a machine has.
+    fn in_raft(&self, machine: usize) -> bool {
+        let sid = self.machines[machine].ovn.sid.as_ref();
+        self.ovn.servers.iter().any(|s| Some(&s.id) == sid)
     }
 
     /// What a machine's OVN would be seen to be.
@@ -92,13 +104,15 @@ impl World {
         let Some(config) = &self.machines[machine].ovn.config else {
             return CentralReport::default();
         };
+        let own = &self.machines[machine].ovn;
         let seen = self.raft_seen_from(machine);
-        let connected = self.has_majority(machine);
+        let connected = self.in_raft(machine) && self.has_majority(machine);
         let database = DatabaseReport {
             clustered: true,
             connected,
             leader: connected && seen.iter().min() == Some(&machine),
             cid: format!("raft {}", self.ovn.made),
+            sid: own.sid.clone().unwrap_or_default(),
             servers: self.ovn.servers.iter().cloned().collect(),
             listens: Vec::new(),
         };
@@ -111,12 +125,14 @@ impl World {
             ..database.clone()
         };
         CentralReport {
+            ours: true,
             config: Some(config.clone()),
-            files: true,
+            files: own.sid.is_some(),
             northbound: Some(listening(crate::services::ovn::NORTHBOUND_PORT)),
             southbound: Some(listening(crate::services::ovn::SOUTHBOUND_PORT)),
             northd: true,
             routers: None,
+            gateways: BTreeMap::new(),
             chassis: if connected {
                 self.ovn.chassis.values().cloned().collect()
             } else {
@@ -191,16 +207,9 @@ impl World {
             }
             OvnRequest::Central(config) => self.hold(machine, config)?,
             OvnRequest::Listen(_) => self.ovn.listens = true,
-            OvnRequest::LeaveCentral => {
-                let address = self.machines[machine].config.address;
-                self.ovn.servers.retain(|s| s.address != address);
-                self.machines[machine].ovn.config = None;
-            }
+            OvnRequest::LeaveCentral(told) => self.leave_raft(machine, &told)?,
             OvnRequest::Kick { server, .. } => {
                 self.ovn.servers.remove(&server);
-                if let Some(gone) = self.at_address(server.address) {
-                    self.machines[gone].ovn.config = None;
-                }
             }
             OvnRequest::Chassis(config) => {
                 let ids = config.external_ids(&own.external_ids);
@@ -223,7 +232,12 @@ impl World {
             return Err(guard("there is no certificate for OVN here yet"));
         }
         let address: IpAddr = self.machines[machine].config.address;
-        if !self.ovn.servers.iter().any(|s| s.address == address) {
+        if own.sid.is_some() && !self.in_raft(machine) {
+            return Err(HostError::Failed {
+                reason: "it has not become part of its raft".to_owned(),
+            });
+        }
+        if own.sid.is_none() {
             match config.join {
                 Some(_) if !self.has_majority(machine) => {
                     return Err(HostError::Failed {
@@ -237,12 +251,36 @@ impl World {
                     self.ovn.made += 1;
                 }
             }
-            let id = format!("{:04x}", 0x1000 + machine);
+            self.ovn.counted += 1;
+            let id = format!("{:04x}", 0x1000 + self.ovn.counted);
+            self.machines[machine].ovn.sid = Some(id.clone());
             self.ovn.servers.insert(RaftMember { id, address });
             self.ovn.listens = true;
         }
         self.machines[machine].ovn.config = Some(config);
         Ok(())
+    }
+
+    fn leave_raft(&mut self, machine: usize, told: &Rafts) -> Result<(), HostError> {
+        let cid = format!("raft {}", self.ovn.made);
+        let own = &self.machines[machine].ovn;
+        let sid = own.sid.clone().unwrap_or_default();
+        if self.in_raft(machine) && self.has_majority(machine) {
+            self.ovn.servers.retain(|s| s.id != sid);
+        } else if !OvnDatabase::BOTH
+            .into_iter()
+            .all(|which| told.of(which).is_some_and(|r| r.is_without(&cid, &sid)))
+        {
+            return Err(guard("the raft still has this server"));
+        }
+        let own = &mut self.machines[machine].ovn;
+        (own.config, own.sid) = (None, None);
+        Ok(())
+    }
+
+    /// A machine is installed anew: what it had of OVN is gone.
+    pub(super) fn lose_ovn(&mut self, machine: usize) {
+        self.machines[machine].ovn = MachineOvn::default();
     }
 
     /// ovn-controller makes its machine's row.
@@ -287,7 +325,7 @@ impl World {
         self.ovn.chassis.remove(name);
     }
 
-    /// The machines that hold the databases, by name.
+    /// The machines that hold the databases, by name; one that the raft lists twice is here twice.
     pub(super) fn ovn_centrals(&self) -> Vec<String> {
         self.ovn
             .servers

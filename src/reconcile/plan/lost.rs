@@ -72,9 +72,7 @@ fn carried(name: &str, view: &View<'_>) -> String {
             parts.push(what.to_owned());
         }
     }
-    if report.is_some_and(|r| r.ovn.central.serves()) {
-        parts.push("databases of OVN".to_owned());
-    }
+    parts.extend(super::ovn::carried(name, view));
     let members = view.world.lxd.members.known();
     let roles = members.and_then(|m| m.get(name)).map(|m| &m.value.roles);
     if roles.is_some_and(|roles| roles.iter().any(|r| r.starts_with("database"))) {
@@ -121,16 +119,7 @@ fn no_more(name: &str, view: &View<'_>) -> Option<String> {
             held.push("Ceph's copies");
         }
     }
-    let central = |report: &crate::services::host::HostReport| report.ovn.central.serves();
-    let centrals: Vec<&String> = view
-        .world
-        .hosts
-        .iter()
-        .filter(|(_, h)| h.report.known().is_some_and(central))
-        .map(|(name, _)| name)
-        .collect();
-    let left = centrals.iter().filter(|c| !silent(c)).count();
-    if centrals.iter().any(|c| *c == name) && one_more(centrals.len(), left) {
+    if super::ovn::no_more(name, view) {
         held.push("OVN's databases");
     }
     match held.as_slice() {

@@ -517,7 +517,7 @@ impl OvnAction {
             self,
             OvnAction::Ask {
                 request: OvnRequest::Kick { .. }
-                    | OvnRequest::LeaveCentral
+                    | OvnRequest::LeaveCentral(_)
                     | OvnRequest::DeleteChassis { .. },
                 ..
             }

@@ -55,7 +55,10 @@ pub struct CertificateReport {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CentralReport {
-    /// What this program has written for them, if it has.
+    /// Whether this program made it one that holds them: what it wrote for them says so, in
+    /// whatever version, and whatever became of it since.
+    pub ours: bool,
+    /// What this program has written for them, if that is what it would write now.
     pub config: Option<CentralConfig>,
     /// Whether there are database files, whoever made them.
     pub files: bool,
@@ -67,6 +70,8 @@ pub struct CentralReport {
     pub northd: bool,
     /// The addresses of all routers, as this machine's northbound database has them.
     pub routers: Option<BTreeSet<IpAddr>>,
+    /// Which machines networks go out by, by the address of their router outside.
+    pub gateways: BTreeMap<IpAddr, Gateway>,
     /// The chassis, as this machine's southbound database has them.
     pub chassis: Vec<ChassisRow>,
 }
@@ -74,7 +79,15 @@ pub struct CentralReport {
 impl CentralReport {
     /// Whether this program made this machine one that holds the databases.
     pub fn is_ours(&self) -> bool {
-        self.config.is_some()
+        self.ours || self.config.is_some()
+    }
+
+    /// One of the two databases, if it answers.
+    pub fn database(&self, which: OvnDatabase) -> Option<&DatabaseReport> {
+        match which {
+            OvnDatabase::Northbound => self.northbound.as_ref(),
+            OvnDatabase::Southbound => self.southbound.as_ref(),
+        }
     }
 
     /// Whether both databases are part of a raft with a majority, and northd runs.
@@ -96,6 +109,8 @@ pub struct DatabaseReport {
     pub leader: bool,
     /// The raft.
     pub cid: String,
+    /// This machine's own server in it, short form of its id; empty when that is not known.
+    pub sid: String,
     /// The servers of the raft: short id and address without scheme and port.
     pub servers: Vec<RaftMember>,
     /// Where it listens for clients, besides its command line.
@@ -110,6 +125,53 @@ pub struct RaftMember {
     pub id: String,
     /// Its address.
     pub address: IpAddr,
+}
+
+/// A raft as a server that is part of it says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Raft {
+    /// Its id.
+    pub cid: String,
+    /// Its servers.
+    pub servers: Vec<RaftMember>,
+}
+
+impl From<&DatabaseReport> for Raft {
+    fn from(database: &DatabaseReport) -> Raft {
+        Raft {
+            cid: database.cid.clone(),
+            servers: database.servers.clone(),
+        }
+    }
+}
+
+impl Raft {
+    /// Whether it is this raft, and it has no such server, or no longer.
+    pub fn is_without(&self, cid: &str, sid: &str) -> bool {
+        let named = !cid.is_empty() && !sid.is_empty() && !self.servers.is_empty();
+        named && self.cid == cid && self.servers.iter().all(|server| server.id != sid)
+    }
+}
+
+/// The rafts of both databases, as far as others tell of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rafts {
+    /// The northbound database's.
+    pub northbound: Option<Raft>,
+    /// The southbound database's.
+    pub southbound: Option<Raft>,
+}
+
+impl Rafts {
+    /// The raft of one database.
+    pub fn of(&self, which: OvnDatabase) -> Option<&Raft> {
+        match which {
+            OvnDatabase::Northbound => self.northbound.as_ref(),
+            OvnDatabase::Southbound => self.southbound.as_ref(),
+        }
+    }
 }
 
 /// How a machine holds the databases.
@@ -156,7 +218,7 @@ pub struct ChassisReport {
     pub tls: bool,
     /// The name Open vSwitch takes as its system-id when it starts.
     pub system_id_at_start: String,
-    /// What ovn-controller is told: `system-id` and all `ovn-…`.
+    /// What ovn-controller is told: `system-id` and all `ovn-…`; and this program's own mark.
     pub external_ids: BTreeMap<String, String>,
     /// The datapath of the integration bridge and of those that lead outside, by name.
     pub bridges: BTreeMap<String, String>,
@@ -185,6 +247,16 @@ pub struct ChassisRow {
     pub hostname: String,
     /// Its tunnel ends, as `TYPE ADDRESS`.
     pub encaps: Vec<String>,
+}
+
+/// By which machine a network goes out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Gateway {
+    /// The chassis it goes out by while that is heard.
+    pub preferred: String,
+    /// The chassis it goes out by now, if any does.
+    pub now: Option<String>,
 }
 
 /// How a machine carries traffic.
@@ -226,7 +298,8 @@ impl ChassisConfig {
         .map(|(key, value)| (key.to_owned(), value))
         .collect();
         if self.userspace {
-            ids.insert("ovn-bridge-datapath-type".to_owned(), "netdev".to_owned());
+            ids.insert(DATAPATH.to_owned(), USERSPACE.to_owned());
+            ids.insert(DATAPATH_MARK.to_owned(), USERSPACE.to_owned());
         }
         if !self.mappings.is_empty() {
             let seen = seen.get(MAPPINGS).map_or("", String::as_str);
@@ -251,6 +324,15 @@ impl ChassisConfig {
     }
 }
 
+/// The key that says which datapath ovn-controller gives the integration bridge.
+pub const DATAPATH: &str = "ovn-bridge-datapath-type";
+
+/// The key by which it is known later that this program chose the datapath, and no person did.
+pub const DATAPATH_MARK: &str = "microcloud-datapath";
+
+/// The datapath in which a process forwards.
+pub const USERSPACE: &str = "netdev";
+
 /// The key that says which bridge leads to which network outside.
 const MAPPINGS: &str = "ovn-bridge-mappings";
 
@@ -272,6 +354,20 @@ pub enum OvnDatabase {
     Northbound,
     /// What the chassis are told.
     Southbound,
+}
+
+impl OvnDatabase {
+    /// Both of them.
+    pub const BOTH: [OvnDatabase; 2] = [OvnDatabase::Northbound, OvnDatabase::Southbound];
+}
+
+impl fmt::Display for OvnDatabase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            OvnDatabase::Northbound => "northbound",
+            OvnDatabase::Southbound => "southbound",
+        })
+    }
 }
 
 /// What a machine is asked for.
@@ -317,8 +413,9 @@ pub enum OvnRequest {
     Central(CentralConfig),
     /// Have the databases, as this machine has them, listen for clients.
     Listen(CentralConfig),
-    /// Hold them no longer: leave both rafts and keep the files aside.
-    LeaveCentral,
+    /// Hold them no longer: leave both rafts and keep the files aside. A server that cannot tell
+    /// its raft keeps its files unless the raft, which is told here as others see it, has struck it.
+    LeaveCentral(Rafts),
     /// Strike a lost server from a raft.
     Kick {
         /// Which raft.

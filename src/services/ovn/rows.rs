@@ -96,6 +96,26 @@ rows! {
         name: "name" => String,
         /// Its addresses with the lengths of their networks.
         networks: "networks" => Set<String>,
+        /// The machines it may be on, when it is a network's way out.
+        group: "ha_chassis_group" => Set<RowId>,
+    }
+
+    /// Northbound: the machines one of which a network goes out by.
+    ChassisGroup = "HA_Chassis_Group" {
+        /// The row.
+        id: "_uuid" => RowId,
+        /// Its machines.
+        chassis: "ha_chassis" => Set<RowId>,
+    }
+
+    /// Northbound: a machine of such a group.
+    GroupChassis = "HA_Chassis" {
+        /// The row.
+        id: "_uuid" => RowId,
+        /// The machine's system-id.
+        chassis_name: "chassis_name" => String,
+        /// Of those that are heard the one with the highest is it.
+        priority: "priority" => i64,
     }
 
     /// Southbound: a machine that carries traffic.

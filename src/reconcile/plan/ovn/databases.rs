@@ -85,11 +85,11 @@ pub(super) fn centrals(
         let Some(ovn) = usable(object, name, machine, picture, view, plan) else {
             continue;
         };
-        if picture.was_struck(machine)
+        if picture.was_struck(name, machine)
             && let Some(target) = picture.target(name)
         {
             let sentence = format!("take from {name} the databases that others hold without it");
-            let request = OvnRequest::LeaveCentral;
+            let request = OvnRequest::LeaveCentral(picture.rafts_without(name));
             plan.steps.push(ask(object, target, request, sentence));
             continue;
         }
@@ -145,7 +145,7 @@ fn central_changes(name: &str, ovn: &OvnReport, wanted: &CentralConfig) -> Vec<C
     let told = ovn.central.config.as_ref();
     if told != Some(wanted) {
         let words = |c: &CentralConfig| list(c.centrals.iter().map(ToString::to_string));
-        let from = told.map_or_else(|| "changed by hand".to_owned(), words);
+        let from = told.map_or_else(|| "written otherwise".to_owned(), words);
         let path = format!("ovn.{name}.centrals");
         changes.push(Change::new(path, Some(&from), Some(&words(wanted))));
     }
@@ -246,7 +246,7 @@ pub(super) fn give_up(object: &ObjectRef, picture: &Picture<'_>, plan: &mut Plan
         && let Some(target) = picture.target(name)
     {
         let sentence = format!("take OVN's databases from {name}");
-        plan.steps
-            .push(ask(object, target, OvnRequest::LeaveCentral, sentence));
+        let request = OvnRequest::LeaveCentral(picture.rafts_without(name));
+        plan.steps.push(ask(object, target, request, sentence));
     }
 }

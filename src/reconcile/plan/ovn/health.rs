@@ -2,7 +2,7 @@
 
 use super::picture::{Machine, Picture};
 use crate::reconcile::plan::{Plan, View, reasons};
-use crate::services::host::OvnReport;
+use crate::services::host::{DATAPATH, DATAPATH_MARK, OvnReport, USERSPACE};
 use std::net::IpAddr;
 
 /// An authority with less than this left is told of, days: every certificate must be made anew.
@@ -31,6 +31,16 @@ pub(super) fn member(name: &str, ovn: &OvnReport, picture: &Picture<'_>, plan: &
             ),
         }
     }
+    if let Some(how) = forwards_in_vain(ovn) {
+        plan.note(
+            reasons::OVN,
+            format!(
+                "a process forwards OVN's traffic on {name}, from a time when the kernel could not, \
+                 and now it can, which is faster; changing that cuts the traffic of {name} for \
+                 some seconds, so it is left to you: {how}"
+            ),
+        );
+    }
     for (end, tunnel) in &ovn.chassis.tunnels {
         let Some(other) = at(*end, picture) else {
             continue;
@@ -52,6 +62,26 @@ pub(super) fn member(name: &str, ovn: &OvnReport, picture: &Picture<'_>, plan: &
             );
         }
     }
+}
+
+/// How to have the kernel forward where this program once chose a process because the kernel did
+/// not. A person's own choice has no such mark and is left alone.
+fn forwards_in_vain(ovn: &OvnReport) -> Option<String> {
+    let ids = &ovn.chassis.external_ids;
+    let chosen = ids.get(DATAPATH_MARK).is_some_and(|how| how == USERSPACE);
+    if !ovn.kernel_datapath || !chosen {
+        return None;
+    }
+    let bridges = ovn.chassis.bridges.iter();
+    let back: Vec<String> = bridges
+        .filter(|(_, datapath)| *datapath == USERSPACE)
+        .map(|(bridge, _)| format!(" -- set bridge {bridge} datapath_type=system"))
+        .collect();
+    Some(format!(
+        "ovs-vsctl remove open . external-ids {DATAPATH} {USERSPACE} -- remove open . external-ids \
+         {DATAPATH_MARK} {USERSPACE}{}",
+        back.join("")
+    ))
 }
 
 /// The member whose tunnels end at an address.

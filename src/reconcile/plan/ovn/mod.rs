@@ -9,10 +9,12 @@ mod authority;
 mod chassis;
 mod databases;
 mod health;
+mod lost;
 mod network;
 mod picture;
 mod raft;
 
+pub(super) use lost::{carried, no_more};
 pub(super) use network::{network_health, network_waits, server_keys};
 
 use super::step::{Action, Claim, ClaimOn, OvnAction, Step};

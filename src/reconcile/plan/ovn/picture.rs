@@ -9,7 +9,9 @@ use crate::resources::kinds::{
     ClusterSpec, MemberSpec, MemberState, OvnProvider, OvnSpec, OvnTransport,
 };
 use crate::resources::{Kind, ObjectRef};
-use crate::services::host::{ChassisConfig, HostReport, HostTarget, OvnReport};
+use crate::services::host::{
+    ChassisConfig, HostReport, HostTarget, OvnDatabase, OvnReport, Raft, Rafts,
+};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -149,14 +151,40 @@ impl<'a> Picture<'a> {
             .copied()
     }
 
-    /// Whether a machine has the files of rafts that have struck it: it must leave them before it
-    /// can join anew.
-    pub(super) fn was_struck(&self, machine: &Machine<'_>) -> bool {
-        let others = in_rafts(&self.machines);
-        let own = machine.ovn_now().map(|o| &o.central);
-        own.is_some_and(|c| c.is_ours() && c.files && !c.serves())
-            && !others.is_empty()
-            && !others.contains(&machine.spec.address)
+    /// The rafts as the other machines tell of them: their leader, or another one that is part.
+    pub(super) fn rafts_without(&self, name: &str) -> Rafts {
+        let raft = |which: OvnDatabase| {
+            let others = self.machines.iter().filter(|(other, _)| **other != name);
+            others
+                .filter_map(|(_, m)| m.ovn_now()?.central.database(which))
+                .filter(|database| database.connected && !database.servers.is_empty())
+                .max_by_key(|database| database.leader)
+                .map(Raft::from)
+        };
+        Rafts {
+            northbound: raft(OvnDatabase::Northbound),
+            southbound: raft(OvnDatabase::Southbound),
+        }
+    }
+
+    /// Whether a machine has the files of rafts one of which has struck it: it must leave them
+    /// before it can join anew.
+    pub(super) fn was_struck(&self, name: &str, machine: &Machine<'_>) -> bool {
+        let in_rafts = in_rafts(&self.machines);
+        let Some(own) = machine.ovn_now().map(|o| &o.central) else {
+            return false;
+        };
+        if !own.is_ours() || !own.files || own.serves() || in_rafts.is_empty() {
+            return false;
+        }
+        let told = self.rafts_without(name);
+        let struck = |which: OvnDatabase| {
+            let (Some(own), Some(raft)) = (own.database(which), told.of(which)) else {
+                return false;
+            };
+            !own.connected && raft.is_without(&own.cid, &own.sid)
+        };
+        !in_rafts.contains(&machine.spec.address) || OvnDatabase::BOTH.into_iter().any(struck)
     }
 
     /// The address tunnels end at on a machine, or why it is not known.

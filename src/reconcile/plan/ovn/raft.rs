@@ -5,12 +5,13 @@ use super::{ask, list};
 use crate::reconcile::plan::member::silence;
 use crate::reconcile::plan::{Plan, Topic, View, reasons};
 use crate::resources::ObjectRef;
-use crate::services::host::{DatabaseReport, OvnDatabase, OvnReport, OvnRequest};
+use crate::services::host::{DatabaseReport, OvnDatabase, OvnRequest, RaftMember};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// Strikes from the rafts what has no place there: lost machines that gave it to another, and
-/// machines that are no members any more. Only while a majority answers without them.
+/// Strikes from the rafts what has no place there: lost machines that gave it to another, machines
+/// that are no members any more, and servers that a machine had before it was installed anew. Only
+/// while a majority answers without them.
 pub(super) fn strike_lost(object: &ObjectRef, picture: &Picture<'_>, plan: &mut Plan) {
     let Some((by, ovn)) = picture.serving() else {
         return;
@@ -18,44 +19,51 @@ pub(super) fn strike_lost(object: &ObjectRef, picture: &Picture<'_>, plan: &mut 
     let Some(target) = picture.target(by) else {
         return;
     };
-    let answering = |address: IpAddr| {
-        picture
-            .machines
-            .values()
-            .any(|m| m.spec.address == address && m.serves())
-    };
     let kept = picture.addresses();
-    for (which, word, database) in [
-        (
-            OvnDatabase::Northbound,
-            "northbound",
-            &ovn.central.northbound,
-        ),
-        (
-            OvnDatabase::Southbound,
-            "southbound",
-            &ovn.central.southbound,
-        ),
-    ] {
-        let Some(database) = database else { continue };
-        let alive = database
+    for which in OvnDatabase::BOTH {
+        let Some(raft) = ovn.central.database(which) else {
+            continue;
+        };
+        // Where there are two it is for a person to say which one is in use.
+        let mut serving = picture.machines.values().filter(|m| m.serves());
+        let same = |of: &DatabaseReport| of.cid == raft.cid;
+        if !serving.all(|m| {
+            m.ovn_now()
+                .and_then(|o| o.central.database(which))
+                .is_some_and(same)
+        }) {
+            continue;
+        }
+        let answering = |server: &RaftMember| {
+            let own = own_server(server.address, which, picture);
+            own.is_some_and(|own| own.sid.is_empty() || own.sid == server.id)
+        };
+        // Where a machine serves with a server of this raft, any other one at its address is gone.
+        let replaced = |server: &RaftMember| {
+            let own = own_server(server.address, which, picture);
+            own.is_some_and(|own| {
+                own.cid == raft.cid
+                    && own.sid != server.id
+                    && raft.servers.iter().any(|s| s.id == own.sid)
+            })
+        };
+        let alive = raft.servers.iter().filter(|s| answering(s)).count();
+        let gone = raft
             .servers
             .iter()
-            .filter(|s| answering(s.address))
-            .count();
-        let gone = database
-            .servers
-            .iter()
-            .find(|s| !kept.contains(&s.address) && !answering(s.address));
+            .find(|s| replaced(s) || (!kept.contains(&s.address) && !answering(s)));
         let Some(server) = gone else { continue };
-        if alive * 2 <= database.servers.len() {
+        let what = match replaced(server) {
+            true => format!("the server {} that {} was", server.id, server.address),
+            false => server.address.to_string(),
+        };
+        if alive * 2 <= raft.servers.len() {
             plan.refuse(
                 reasons::OVN,
                 format!(
-                    "{} has no place in OVN's {word} database any more, but only {alive} of its {} \
-                     servers answer: striking it waits until more do",
-                    server.address,
-                    database.servers.len()
+                    "{what} has no place in OVN's {which} database any more, but only {alive} of \
+                     its {} servers answer: striking it waits until more do",
+                    raft.servers.len()
                 ),
             );
             continue;
@@ -64,11 +72,32 @@ pub(super) fn strike_lost(object: &ObjectRef, picture: &Picture<'_>, plan: &mut 
             database: which,
             server: server.clone(),
         };
-        let sentence = format!("strike {} from OVN's {word} database", server.address);
+        let sentence = match replaced(server) {
+            true => format!(
+                "strike the server {} from OVN's {which} database, which {} was before it was \
+                 installed anew",
+                server.id, server.address
+            ),
+            false => format!("strike {what} from OVN's {which} database"),
+        };
         // Before anything joins in its place.
         plan.steps
             .insert(0, ask(object, target.clone(), request, sentence));
     }
+}
+
+/// What the machine at an address says of its own server, when it serves.
+fn own_server<'a>(
+    address: IpAddr,
+    which: OvnDatabase,
+    picture: &Picture<'a>,
+) -> Option<&'a DatabaseReport> {
+    let mut machines = picture.machines.values();
+    machines
+        .find(|m| m.spec.address == address && m.serves())?
+        .ovn_now()?
+        .central
+        .database(which)
 }
 
 /// What is wrong with the rafts and is not mended by a step.
@@ -76,18 +105,12 @@ pub(super) fn health(picture: &Picture<'_>, view: &View<'_>, plan: &mut Plan) {
     if !plan.steps.is_empty() || picture.centrals.is_empty() {
         return;
     }
-    for (word, of) in [
-        (
-            "northbound",
-            northbound as fn(&OvnReport) -> Option<&DatabaseReport>,
-        ),
-        ("southbound", southbound),
-    ] {
+    for which in OvnDatabase::BOTH {
         let reports: Vec<&DatabaseReport> = picture
             .centrals
             .iter()
             .filter_map(|c| picture.machines[c].ovn_now())
-            .filter_map(of)
+            .filter_map(|ovn| ovn.central.database(which))
             .collect();
         // It may lead on a member that nobody asks any more, as no resource names it.
         let elsewhere = |d: &DatabaseReport| d.connected && picture.held_by_orphans().count() > 0;
@@ -96,7 +119,7 @@ pub(super) fn health(picture: &Picture<'_>, view: &View<'_>, plan: &mut Plan) {
             plan.refuse(
                 reasons::OVN,
                 format!(
-                    "OVN's {word} database is {} different ones ({}): find out which one is in \
+                    "OVN's {which} database is {} different ones ({}): find out which one is in \
                      use, and set the others aside on their machines (/var/lib/ovn)",
                     rafts.len(),
                     list(rafts)
@@ -117,16 +140,8 @@ pub(super) fn health(picture: &Picture<'_>, view: &View<'_>, plan: &mut Plan) {
             plan.wait(
                 Topic::Ovn,
                 reasons::OVN,
-                format!("OVN's {word} database has no leader, so networks cannot change{why}"),
+                format!("OVN's {which} database has no leader, so networks cannot change{why}"),
             );
         }
     }
-}
-
-fn northbound(ovn: &OvnReport) -> Option<&DatabaseReport> {
-    ovn.central.northbound.as_ref()
-}
-
-fn southbound(ovn: &OvnReport) -> Option<&DatabaseReport> {
-    ovn.central.southbound.as_ref()
 }

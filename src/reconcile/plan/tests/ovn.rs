@@ -3,7 +3,7 @@
 use super::*;
 use crate::services::host::{
     AuthorityReport, CentralConfig, CentralReport, CertificateReport, ChassisConfig, ChassisReport,
-    ChassisRow, DatabaseReport, OvnReport, RaftMember, TunnelReport,
+    ChassisRow, DatabaseReport, Gateway, OvnReport, RaftMember, TunnelReport,
 };
 use jiff::ToSpan;
 use std::net::IpAddr;
@@ -15,6 +15,11 @@ const FOUR: [&str; 4] = ["micro01", "micro02", "micro03", "micro04"];
 
 fn address(number: usize) -> IpAddr {
     format!("10.0.0.{number}").parse().expect("an address")
+}
+
+/// The id of a machine's server in both rafts.
+fn sid(number: usize) -> String {
+    format!("{number}{number}{number}{number}")
 }
 
 /// Formed members with OVN's packages and nothing else of it; long looked at.
@@ -72,9 +77,10 @@ fn serving(members: &[&str]) -> Scene {
             connected: true,
             leader: n == 1,
             cid: "raft".into(),
+            sid: sid(n + 1),
             servers: (1..=3)
                 .map(|s| RaftMember {
-                    id: format!("{s}{s}{s}{s}"),
+                    id: sid(s),
                     address: address(s),
                 })
                 .collect(),
@@ -91,6 +97,8 @@ fn serving(members: &[&str]) -> Scene {
         let ovn = &mut scene.report(member).ovn;
         if n < 3 {
             ovn.central = CentralReport {
+                ours: true,
+                gateways: BTreeMap::new(),
                 config: Some(CentralConfig {
                     address: address(n + 1),
                     join: Some(address(if n == 0 { 2 } else { 1 })),
@@ -140,6 +148,16 @@ fn silent(scene: &mut Scene, member: &str, seconds: i64) {
         reason: "the connection timed out".into(),
         silent: true,
     });
+}
+
+/// Both databases of a machine that has them.
+fn both<'a>(scene: &'a mut Scene, member: &str) -> [&'a mut DatabaseReport; 2] {
+    let central = &mut scene.report(member).ovn.central;
+    [&mut central.northbound, &mut central.southbound].map(|d| d.as_mut().expect("it has one"))
+}
+
+fn sentences(plan: &Plan) -> Vec<&str> {
+    plan.steps.iter().map(|s| s.sentence.as_str()).collect()
 }
 
 fn all(scene: &Scene, members: &[&str]) -> Vec<Plan> {
@@ -246,8 +264,9 @@ fn a_bridge_that_waits_for_the_kernel_is_no_drift() {
     let mut scene = serving(&THREE);
     let ovn = &mut scene.report("micro02").ovn;
     ovn.kernel_datapath = false;
-    let key = "ovn-bridge-datapath-type".to_owned();
-    ovn.chassis.external_ids.insert(key, "netdev".into());
+    for key in ["ovn-bridge-datapath-type", "microcloud-datapath"] {
+        ovn.chassis.external_ids.insert(key.into(), "netdev".into());
+    }
     ovn.chassis.bridges.insert("lxdovn1".into(), String::new());
     let plan = scene.plan("Member/micro02");
     assert_eq!(plan.steps.len(), 1, "{}", render(&plan));
@@ -448,6 +467,9 @@ fn one_that_was_struck_while_it_was_lost_gives_its_files_up_when_it_comes_back()
     let now: Vec<IpAddr> = [1, 3, 4].map(address).into();
     let fourth = scene.report("micro03").ovn.central.clone();
     scene.report("micro04").ovn.central = fourth;
+    for database in both(&mut scene, "micro04") {
+        database.sid = sid(4);
+    }
     for (member, own, join) in [("micro01", 1, 3), ("micro03", 3, 1), ("micro04", 4, 1)] {
         let central = &mut scene.report(member).ovn.central;
         central.config = Some(CentralConfig {
@@ -501,4 +523,178 @@ fn a_member_that_no_resource_names_any_more_keeps_its_place() {
         let taken = |s: &&&str| s.contains("strike") || s.contains("leave") || s.contains("anew");
         assert_eq!(steps.iter().find(taken), None, "{}", render(&plan));
     }
+}
+
+/// The second machine was installed anew and has joined again, under the address of the server it
+/// was.
+fn second_is_another_server() -> Scene {
+    let mut scene = serving(&THREE);
+    for member in THREE {
+        for database in both(&mut scene, member) {
+            database.servers.push(RaftMember {
+                id: "9999".into(),
+                address: address(2),
+            });
+        }
+    }
+    for database in both(&mut scene, "micro02") {
+        database.sid = "9999".into();
+    }
+    scene
+}
+
+#[test]
+fn a_server_that_a_machine_was_before_it_was_installed_anew_is_struck() {
+    let mut scene = second_is_another_server();
+    let plan = scene.plan("Cluster/demo");
+    silent(&mut scene, "micro03", 10);
+    golden(
+        "ovn_a_server_that_a_machine_was_before_is_struck",
+        &[plan, scene.plan("Cluster/demo")],
+    );
+}
+
+#[test]
+fn at_an_address_a_server_is_struck_only_for_one_of_the_same_raft_that_serves() {
+    let strikes = |scene: &Scene| {
+        let plan = scene.plan("Cluster/demo");
+        plan.steps.iter().any(|s| s.sentence.contains("strike"))
+    };
+    assert!(strikes(&second_is_another_server()));
+    let mut other = second_is_another_server();
+    let mut away = second_is_another_server();
+    let mut unlisted = second_is_another_server();
+    let mut untold = second_is_another_server();
+    for n in 0..2 {
+        both(&mut other, "micro02")[n].cid = "another raft".into();
+        both(&mut away, "micro02")[n].connected = false;
+        both(&mut unlisted, "micro02")[n].sid = "8888".into();
+        both(&mut untold, "micro02")[n].sid.clear();
+    }
+    for (scene, what) in [
+        (other, "another raft"),
+        (away, "not connected"),
+        (unlisted, "not in the raft yet"),
+        (untold, "its server is not known"),
+    ] {
+        assert!(!strikes(&scene), "{what}");
+    }
+}
+
+#[test]
+fn a_machine_that_was_installed_anew_joins_again() {
+    let mut scene = serving(&THREE);
+    scene.report("micro02").ovn.central = CentralReport::default();
+    let plan = scene.plan("Cluster/demo");
+    assert_eq!(sentences(&plan), ["join micro02 to OVN's databases"]);
+}
+
+#[test]
+fn databases_that_another_version_set_up_are_no_strangers() {
+    let mut scene = serving(&THREE);
+    for member in THREE {
+        scene.report(member).ovn.central.config = None;
+    }
+    let plan = scene.plan("Cluster/demo");
+    assert_eq!(plan.steps.len(), 3, "{}", render(&plan));
+    for (step, member) in plan.steps.iter().zip(THREE) {
+        let wanted = format!("set up OVN's databases on {member} anew");
+        assert_eq!(step.sentence, wanted, "{}", render(&plan));
+    }
+    // Not even while none of them runs.
+    for member in THREE {
+        let central = &mut scene.report(member).ovn.central;
+        (central.northbound, central.southbound) = (None, None);
+    }
+    let plan = scene.plan("Cluster/demo");
+    let makes = |s: &&str| s.starts_with("make OVN's databases");
+    assert_eq!(sentences(&plan).into_iter().find(makes), None);
+}
+
+#[test]
+fn one_that_was_struck_from_one_raft_leaves_both() {
+    let mut scene = serving(&THREE);
+    for member in ["micro01", "micro03"] {
+        both(&mut scene, member)[0]
+            .servers
+            .retain(|s| s.address != address(2));
+    }
+    let [north, _] = both(&mut scene, "micro02");
+    (north.connected, north.leader) = (false, false);
+    let plan = scene.plan("Cluster/demo");
+    let wanted = "take from micro02 the databases that others hold without it";
+    assert_eq!(sentences(&plan), [wanted], "{}", render(&plan));
+    // One that is only away keeps them.
+    let mut scene = serving(&THREE);
+    let [north, _] = both(&mut scene, "micro02");
+    (north.connected, north.leader) = (false, false);
+    let plan = scene.plan("Cluster/demo");
+    let wanted = "set up OVN's databases on micro02 anew";
+    assert_eq!(sentences(&plan), [wanted], "{}", render(&plan));
+}
+
+#[test]
+fn a_process_that_forwards_although_the_kernel_can_is_told_if_it_is_our_choice() {
+    let mut scene = serving(&THREE);
+    let chassis = &mut scene.report("micro02").ovn.chassis;
+    let netdev = || "netdev".to_owned();
+    chassis
+        .external_ids
+        .insert("ovn-bridge-datapath-type".into(), netdev());
+    chassis.bridges.insert("br-int".into(), netdev());
+    chassis.bridges.insert("lxdovn1".into(), netdev());
+    let by_hand = scene.plan("Member/micro02");
+    assert!(by_hand.notes.is_empty() && by_hand.steps.is_empty());
+    let chassis = &mut scene.report("micro02").ovn.chassis;
+    chassis
+        .external_ids
+        .insert("microcloud-datapath".into(), netdev());
+    golden(
+        "ovn_a_process_that_forwards_although_the_kernel_can_is_told",
+        &[scene.plan("Member/micro02")],
+    );
+}
+
+#[test]
+fn a_lost_machine_says_what_it_carried_of_ovn() {
+    let mut scene = serving(&FOUR);
+    for (name, router) in [("default", "192.0.2.10"), ("lab", "192.0.2.11")] {
+        scene.has_network(Network {
+            name: name.into(),
+            config: strings(&[("volatile.network.ipv4.address", router)]),
+            ..Network::default()
+        });
+    }
+    let gateway = |preferred: &str, now: Option<&str>| Gateway {
+        preferred: preferred.to_owned(),
+        now: now.map(str::to_owned),
+    };
+    let of = |network: &str| format!("192.0.2.{network}").parse().expect("an address");
+    for member in THREE {
+        let gateways = &mut scene.report(member).ovn.central.gateways;
+        gateways.insert(of("10"), gateway("micro02", Some("micro03")));
+        gateways.insert(of("11"), gateway("micro04", Some("micro04")));
+    }
+    for member in ["micro02", "micro04"] {
+        let mut scene_of_one = Scene {
+            world: scene.world.clone(),
+            ..serving(&FOUR)
+        };
+        silent(&mut scene_of_one, member, 8);
+        let plan = scene_of_one.plan(&format!("Member/{member}"));
+        let said: Vec<&str> = plan.waiting_on.iter().map(|w| w.message.as_str()).collect();
+        let said = said.join("; ");
+        let wanted = match member {
+            "micro02" => {
+                "it carries databases of OVN, the way out of network default (by micro03 now), a \
+                 part of LXD's database; nothing more may be taken from LXD's database and OVN's \
+                 databases until it is back"
+            }
+            _ => "it carries the way out of network lab",
+        };
+        assert!(said.contains(wanted), "{said}");
+    }
+    silent(&mut scene, "micro04", 8);
+    let said = render(&scene.plan("Member/micro04"));
+    assert!(!said.contains("nothing more"), "{said}");
 }

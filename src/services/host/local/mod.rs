@@ -21,6 +21,8 @@ mod mounts;
 mod ovn;
 mod ovn_central;
 mod ovn_chassis;
+mod ovn_leave;
+mod ovn_routers;
 mod ovn_tls;
 mod ovn_watch;
 mod paths;
@@ -30,6 +32,7 @@ mod wipe;
 mod wipefs;
 
 pub use lxd::find_lxd_socket;
+pub use ovn::OvnTurn;
 pub use ovn_watch::{OvnChanges, follow_ovn};
 pub use paths::answer_paths;
 

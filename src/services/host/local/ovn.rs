@@ -1,6 +1,6 @@
 //! OVN on this machine: what is there, and what can be asked for.
 
-use super::{LocalHost, ovn_central, ovn_chassis, ovn_tls};
+use super::{LocalHost, ovn_central, ovn_chassis, ovn_leave, ovn_tls};
 use crate::services::host::ovn_types::{ChassisRow, OvnAnswer, OvnReport, OvnRequest};
 use crate::services::host::types::HostError;
 use crate::services::ovn::rows::{Chassis, Encap};
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
+use tokio::sync::MutexGuard;
 
 /// How long `systemctl` may take: it waits for a unit to start or stop.
 const SYSTEMCTL: Duration = Duration::from_secs(60);
@@ -102,6 +103,11 @@ impl OvnPaths {
         Endpoint::Unix(self.run.join("ovnsb_db.sock"))
     }
 
+    /// Whether the kernel forwards for Open vSwitch.
+    pub(super) fn kernel_datapath(&self) -> bool {
+        self.sys.join("module/openvswitch").exists()
+    }
+
     fn installed(&self) -> bool {
         [
             "share/ovn/scripts/ovn-ctl",
@@ -178,7 +184,7 @@ pub(super) async fn report(paths: &OvnPaths) -> OvnReport {
     });
     let mut report = OvnReport {
         installed: true,
-        kernel_datapath: paths.sys.join("module/openvswitch").exists(),
+        kernel_datapath: paths.kernel_datapath(),
         authority: ovn_tls::authority_report(paths),
         certificate: ovn_tls::certificate_report(paths),
         ..OvnReport::default()
@@ -225,54 +231,63 @@ pub(super) async fn chassis_rows(client: &Client) -> Result<Vec<ChassisRow>, Ovs
     Ok(rows)
 }
 
+/// Leave to do what is asked of OVN, until dropped: one change at a time, while what only makes or
+/// reads files works beside it.
+#[derive(Debug)]
+pub struct OvnTurn<'a> {
+    _alone: Option<MutexGuard<'a, ()>>,
+}
+
 impl LocalHost {
+    /// Waits until it is a request's turn. Whether the one who asks may still do so is to be looked
+    /// at afterwards: another one may have taken over meanwhile.
+    ///
+    /// # Errors
+    /// The change before it does not end.
+    pub async fn ovn_turn(&self, request: &OvnRequest) -> Result<OvnTurn<'_>, HostError> {
+        let alone = !matches!(
+            request,
+            OvnRequest::ShareAuthority | OvnRequest::Sign { .. } | OvnRequest::AwaitChange { .. }
+        );
+        let _alone = match alone {
+            true => Some(self.one_ovn_change().await?),
+            false => None,
+        };
+        Ok(OvnTurn { _alone })
+    }
+
     /// Does what is asked of this machine's OVN. Done already is done.
     ///
     /// # Errors
     /// What was expected does not hold any more, or it failed.
-    pub async fn ovn(&self, request: OvnRequest) -> Result<OvnAnswer, HostError> {
-        let paths = self.ovn_paths();
+    pub async fn ovn(
+        &self,
+        _turn: OvnTurn<'_>,
+        request: OvnRequest,
+    ) -> Result<OvnAnswer, HostError> {
+        let paths = &self.ovn_paths();
         let now = Timestamp::now();
-        // These only make or read files, and must work while something else is being changed.
-        let answer = match &request {
-            OvnRequest::ShareAuthority => match ovn_tls::read_authority(&paths)? {
-                Some(material) => OvnAnswer::Authority(material),
-                None => {
-                    return Err(HostError::GuardFailed {
-                        reason: "the authority for OVN is not kept here".to_owned(),
-                    });
-                }
-            },
+        match request {
+            OvnRequest::AwaitChange { .. } => {}
+            OvnRequest::ShareAuthority => {
+                let kept = ovn_tls::read_authority(paths)?;
+                let material = kept.ok_or_else(|| HostError::GuardFailed {
+                    reason: "the authority for OVN is not kept here".to_owned(),
+                })?;
+                return Ok(OvnAnswer::Authority(material));
+            }
             OvnRequest::Sign {
                 request,
                 name,
                 addresses,
             } => {
                 let (certificate, authority) =
-                    ovn_tls::sign(&paths, request, name, addresses, now)?;
-                OvnAnswer::Certificate {
+                    ovn_tls::sign(paths, &request, &name, &addresses, now)?;
+                return Ok(OvnAnswer::Certificate {
                     certificate,
                     authority,
-                }
+                });
             }
-            _ => {
-                let _one = self.one_ovn_change().await?;
-                return self.change_ovn(&paths, request, now).await;
-            }
-        };
-        Ok(answer)
-    }
-
-    async fn change_ovn(
-        &self,
-        paths: &OvnPaths,
-        request: OvnRequest,
-        now: Timestamp,
-    ) -> Result<OvnAnswer, HostError> {
-        match request {
-            OvnRequest::ShareAuthority
-            | OvnRequest::Sign { .. }
-            | OvnRequest::AwaitChange { .. } => {}
             OvnRequest::MakeAuthority => ovn_tls::make_authority(paths, now)?,
             OvnRequest::TakeAuthority(material) => ovn_tls::keep_authority(paths, &material)?,
             OvnRequest::RequestCertificate { name, addresses } => {
@@ -286,7 +301,7 @@ impl LocalHost {
             } => ovn_tls::take(paths, &certificate, &authority)?,
             OvnRequest::Central(config) => ovn_central::hold(paths, &config).await?,
             OvnRequest::Listen(config) => ovn_central::listen_all(paths, &config).await?,
-            OvnRequest::LeaveCentral => ovn_central::leave(paths).await?,
+            OvnRequest::LeaveCentral(told) => ovn_leave::leave(paths, &told).await?,
             OvnRequest::Kick { database, server } => {
                 ovn_central::kick(paths, database, &server).await?;
             }

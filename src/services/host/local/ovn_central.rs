@@ -1,19 +1,19 @@
 //! The databases on this machine: made as the first of a raft, joined to one, left.
 
 use super::ovn::{OvnPaths, active, chassis_rows, failed, systemctl};
+use super::ovn_routers;
 use crate::services::host::ovn_types::{
     CentralConfig, CentralReport, DatabaseReport, OvnDatabase, RaftMember, connection,
 };
 use crate::services::host::types::HostError;
-use crate::services::ovn::rows::{Connection, LogicalRouterPort, NbGlobal, SbGlobal};
+use crate::services::ovn::rows::{Connection, NbGlobal, SbGlobal};
 use crate::services::ovn::{
     Client, Endpoint, NORTHBOUND, NORTHBOUND_PORT, Operation, OvsdbError, SOUTHBOUND,
     SOUTHBOUND_PORT, control,
 };
 use crate::services::peer::state_file;
-use ipnet::IpNet;
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -23,21 +23,16 @@ use tokio::time::Instant;
 /// How long both databases may take until they are part of a raft that has a majority.
 const FORM: Duration = Duration::from_secs(40);
 
-/// How long leaving a raft may take.
-const LEAVE: Duration = Duration::from_secs(20);
-
 /// How long a raft waits for its leader before it chooses another, milliseconds. OVN's own 1000
 /// makes it change leaders whenever a machine is busy for a moment.
 const ELECTION: &str = "4000";
 
-/// The files of the databases.
-const FILES: [&str; 2] = ["ovnnb_db.db", "ovnsb_db.db"];
-
-/// The first line of a file that this program wrote.
+/// The first line of a file that this program wrote: the same in every version, for it tells whose
+/// the databases are.
 const OURS: &str = "# Written by microcloud, which writes it again when it differs.";
 
 /// The units that make a machine one that holds the databases.
-const UNITS: [&str; 4] = [
+pub(super) const UNITS: [&str; 4] = [
     "ovn-ovsdb-server-nb",
     "ovn-ovsdb-server-sb",
     "ovn-northd",
@@ -45,26 +40,30 @@ const UNITS: [&str; 4] = [
 ];
 
 /// What names a database here.
-struct Names {
-    database: &'static str,
+pub(super) struct Names {
+    pub database: &'static str,
     global: &'static str,
     unit: &'static str,
     port: u16,
+    /// Its file below OVN's data.
+    pub file: &'static str,
 }
 
-fn names(database: OvnDatabase) -> Names {
+pub(super) fn names(database: OvnDatabase) -> Names {
     match database {
         OvnDatabase::Northbound => Names {
             database: NORTHBOUND,
             global: "NB_Global",
             unit: "ovn-ovsdb-server-nb",
             port: NORTHBOUND_PORT,
+            file: "ovnnb_db.db",
         },
         OvnDatabase::Southbound => Names {
             database: SOUTHBOUND,
             global: "SB_Global",
             unit: "ovn-ovsdb-server-sb",
             port: SOUTHBOUND_PORT,
+            file: "ovnsb_db.db",
         },
     }
 }
@@ -76,20 +75,20 @@ fn endpoint(paths: &OvnPaths, database: OvnDatabase) -> Endpoint {
     }
 }
 
-fn control_socket(paths: &OvnPaths, database: OvnDatabase) -> PathBuf {
+pub(super) fn control_socket(paths: &OvnPaths, database: OvnDatabase) -> PathBuf {
     match database {
         OvnDatabase::Northbound => paths.run.join("ovnnb_db.ctl"),
         OvnDatabase::Southbound => paths.run.join("ovnsb_db.ctl"),
     }
 }
 
-fn options_file(paths: &OvnPaths) -> PathBuf {
+pub(super) fn options_file(paths: &OvnPaths) -> PathBuf {
     paths.defaults.join("ovn-central")
 }
 
 /// Where `ovn-ctl` looks for northd's databases. Without it, it takes the databases of a machine
 /// down whenever northd is stopped there.
-fn northd_file(paths: &OvnPaths) -> PathBuf {
+pub(super) fn northd_file(paths: &OvnPaths) -> PathBuf {
     paths.etc.join("ovn-northd-db-params.conf")
 }
 
@@ -179,8 +178,9 @@ pub(super) fn parse(text: &str) -> Option<BTreeMap<&str, &str>> {
         .collect()
 }
 
-/// What a file says, if this program wrote it and nobody changed it since.
-fn read_config(paths: &OvnPaths) -> Option<CentralConfig> {
+/// What the file says, in this or another version's words; `None` when this program did not write
+/// it, or it does not say all.
+fn says(paths: &OvnPaths) -> Option<CentralConfig> {
     let text = fs::read_to_string(options_file(paths)).ok()?;
     let words = parse(&text)?;
     let address = |key: &str| {
@@ -188,7 +188,7 @@ fn read_config(paths: &OvnPaths) -> Option<CentralConfig> {
         text.trim_matches(['[', ']']).parse::<IpAddr>().ok()
     };
     let centrals = words.get("ovn-northd-nb-db")?.split(',');
-    let config = CentralConfig {
+    Some(CentralConfig {
         address: address("db-nb-cluster-local-addr")?,
         join: address("db-nb-cluster-remote-addr"),
         centrals: centrals
@@ -198,27 +198,33 @@ fn read_config(paths: &OvnPaths) -> Option<CentralConfig> {
             })
             .collect::<Option<_>>()?,
         tls: *words.get("db-nb-cluster-local-proto")? == "ssl",
-    };
-    let northd = fs::read_to_string(northd_file(paths)).ok()?;
-    let as_written =
-        render(&options(paths, &config)) == text && northd_databases(&config) == northd;
+    })
+}
+
+/// What the files say, if they are as this version of this program would write them.
+fn read_config(paths: &OvnPaths) -> Option<CentralConfig> {
+    let config = says(paths)?;
+    let as_written = fs::read_to_string(options_file(paths)).ok()?
+        == render(&options(paths, &config))
+        && fs::read_to_string(northd_file(paths)).ok()? == northd_databases(&config);
     as_written.then_some(config)
 }
 
-/// Whether this program wrote the file, whatever became of it since.
-fn was_ours(paths: &OvnPaths) -> bool {
+/// Whether this program wrote the file, in whatever version, and whatever became of it since.
+pub(super) fn was_ours(paths: &OvnPaths) -> bool {
     fs::read_to_string(options_file(paths)).is_ok_and(|text| text.starts_with(OURS))
 }
 
-fn has_files(paths: &OvnPaths) -> bool {
-    FILES.iter().any(|file| paths.data.join(file).exists())
+pub(super) fn has_files(paths: &OvnPaths) -> bool {
+    let there = |which| paths.data.join(names(which).file).exists();
+    OvnDatabase::BOTH.into_iter().any(there)
 }
 
 /// Looks at the databases here.
 pub(super) async fn report(paths: &OvnPaths) -> CentralReport {
     let config = read_config(paths);
-    let files = has_files(paths);
-    if config.is_none() && !files {
+    let (ours, files) = (was_ours(paths), has_files(paths));
+    if !ours && !files {
         return CentralReport::default();
     }
     let (northbound, southbound, northd) = tokio::join!(
@@ -232,16 +238,21 @@ pub(super) async fn report(paths: &OvnPaths) -> CentralReport {
     {
         chassis = chassis_rows(&client).await.unwrap_or_default();
     }
-    let mut routers = None;
+    let (mut routers, mut gateways) = (None, BTreeMap::new());
     if northbound.as_ref().is_some_and(|d| d.connected)
         && let Ok(client) = Client::connect(&paths.northbound(), None).await
     {
-        routers = router_addresses(&client).await.ok();
+        routers = ovn_routers::addresses(&client).await.ok();
+        gateways = ovn_routers::gateways(&client, &paths.southbound())
+            .await
+            .unwrap_or_default();
     }
     CentralReport {
+        ours,
         config,
         files,
         routers,
+        gateways,
         northbound,
         southbound,
         northd,
@@ -249,17 +260,8 @@ pub(super) async fn report(paths: &OvnPaths) -> CentralReport {
     }
 }
 
-/// The addresses of all routers.
-async fn router_addresses(client: &Client) -> Result<BTreeSet<IpAddr>, OvsdbError> {
-    let ports: Vec<LogicalRouterPort> = client.rows(NORTHBOUND).await?;
-    let networks = ports.iter().flat_map(|port| &port.networks.0);
-    Ok(networks
-        .filter_map(|network| Some(network.parse::<IpNet>().ok()?.addr()))
-        .collect())
-}
-
 /// How one database stands; `None` when it does not answer.
-async fn database(paths: &OvnPaths, which: OvnDatabase) -> Option<DatabaseReport> {
+pub(super) async fn database(paths: &OvnPaths, which: OvnDatabase) -> Option<DatabaseReport> {
     let client = Client::connect(&endpoint(paths, which), None).await.ok()?;
     let databases = client.databases().await.ok()?;
     let names = names(which);
@@ -269,6 +271,7 @@ async fn database(paths: &OvnPaths, which: OvnDatabase) -> Option<DatabaseReport
         connected: row.connected,
         leader: row.leader,
         cid: row.cid.one().map(ToString::to_string).unwrap_or_default(),
+        sid: row.sid.one().map(|id| short(&id.0)).unwrap_or_default(),
         ..DatabaseReport::default()
     };
     if report.clustered {
@@ -279,6 +282,11 @@ async fn database(paths: &OvnPaths, which: OvnDatabase) -> Option<DatabaseReport
         report.listens = listens(&client, which).await.unwrap_or_default();
     }
     Some(report)
+}
+
+/// The short form of a server's id: the one by which a raft lists its servers.
+pub(super) fn short(id: &str) -> String {
+    id.chars().take(4).collect()
 }
 
 fn members(servers: &[control::RaftServer]) -> Vec<RaftMember> {
@@ -334,11 +342,10 @@ pub(super) async fn hold(paths: &OvnPaths, config: &CentralConfig) -> Result<(),
     if config.tls && !paths.certificate().exists() {
         return guard("there is no certificate for OVN here yet");
     }
-    let before = read_config(paths);
-    if has_files(paths) && before.as_ref().is_some_and(|b| b.tls != config.tls) {
+    if has_files(paths) && says(paths).is_some_and(|before| before.tls != config.tls) {
         return guard("the databases here were made with the other transport");
     }
-    let differs = before.as_ref() != Some(config);
+    let differs = read_config(paths).as_ref() != Some(config);
     if differs {
         fs::create_dir_all(&paths.etc)
             .map_err(|e| failed(format!("cannot make {}: {e}", paths.etc.display())))?;
@@ -362,7 +369,7 @@ pub(super) async fn hold(paths: &OvnPaths, config: &CentralConfig) -> Result<(),
 
 /// Has both databases listen for clients.
 pub(super) async fn listen_all(paths: &OvnPaths, config: &CentralConfig) -> Result<(), HostError> {
-    for which in [OvnDatabase::Northbound, OvnDatabase::Southbound] {
+    for which in OvnDatabase::BOTH {
         if let Some(target) = config.listener(names(which).port) {
             listen(paths, which, &target).await?;
         }
@@ -377,7 +384,7 @@ fn write(path: &Path, text: &str) -> Result<(), HostError> {
 /// Waits until both databases are part of a raft that has a majority.
 async fn connected(paths: &OvnPaths) -> Result<(), HostError> {
     let until = Instant::now() + FORM;
-    for which in [OvnDatabase::Northbound, OvnDatabase::Southbound] {
+    for which in OvnDatabase::BOTH {
         loop {
             let seen = database(paths, which).await;
             if seen.as_ref().is_some_and(|d| d.connected) {
@@ -430,57 +437,6 @@ async fn listen(paths: &OvnPaths, which: OvnDatabase, target: &str) -> Result<()
     Ok(())
 }
 
-/// Leaves both rafts, stops the units and keeps the files aside.
-pub(super) async fn leave(paths: &OvnPaths) -> Result<(), HostError> {
-    if !was_ours(paths) {
-        if has_files(paths) {
-            return Err(HostError::GuardFailed {
-                reason: "there are OVN databases here that this program did not make".to_owned(),
-            });
-        }
-        return Ok(());
-    }
-    for which in [OvnDatabase::Northbound, OvnDatabase::Southbound] {
-        let name = names(which).database;
-        let socket = control_socket(paths, which);
-        let Ok(status) = control::raft_status(&socket, name).await else {
-            continue;
-        };
-        // One that the others have struck, or that has no majority, has nobody to tell.
-        let connected = database(paths, which).await.is_some_and(|d| d.connected);
-        if !connected || status.servers.len() < 2 {
-            continue;
-        }
-        if status.status == "cluster member" {
-            control::leave(&socket, name).await?;
-        }
-        let until = Instant::now() + LEAVE;
-        loop {
-            match control::raft_status(&socket, name).await {
-                Ok(now) if now.status == "left cluster" => break,
-                _ if Instant::now() >= until => {
-                    return Err(failed(format!("{name} has not left its raft")));
-                }
-                _ => tokio::time::sleep(Duration::from_millis(200)).await,
-            }
-        }
-    }
-    systemctl(&["disable", "--quiet", "ovn-central"]).await?;
-    let mut stop = vec!["stop"];
-    stop.extend(UNITS);
-    systemctl(&stop).await?;
-    let aside = paths
-        .data
-        .join(format!("left-{}", jiff::Timestamp::now().as_second()));
-    let io = |e: std::io::Error| failed(format!("cannot keep the databases' files aside: {e}"));
-    fs::create_dir_all(&aside).map_err(io)?;
-    for file in FILES.iter().filter(|f| paths.data.join(f).exists()) {
-        fs::rename(paths.data.join(file), aside.join(file)).map_err(io)?;
-    }
-    let _ = fs::remove_file(northd_file(paths));
-    fs::remove_file(options_file(paths)).map_err(io)
-}
-
 /// Strikes a lost server from a raft.
 pub(super) async fn kick(
     paths: &OvnPaths,
@@ -494,10 +450,15 @@ pub(super) async fn kick(
     if !there.iter().any(|m| m.address == server.address) {
         return Ok(());
     }
+    let guard = |reason: String| Err(HostError::GuardFailed { reason });
     if !there.contains(server) {
-        return Err(HostError::GuardFailed {
-            reason: format!("the server at {} is another one now", server.address),
-        });
+        return guard(format!(
+            "the server at {} is another one now",
+            server.address
+        ));
+    }
+    if server.id == status.own {
+        return guard(format!("{} is this machine's own server", server.id));
     }
     Ok(control::kick(&socket, name, &server.id).await?)
 }
@@ -527,6 +488,10 @@ mod tests {
         }
     }
 
+    fn own_v6() -> IpAddr {
+        "2001:db8::2".parse().unwrap()
+    }
+
     #[test]
     fn what_is_written_is_read_back_and_a_change_shows() {
         let dir = tempfile::tempdir().unwrap();
@@ -541,7 +506,7 @@ mod tests {
             ..config()
         };
         let v6 = CentralConfig {
-            address: "2001:db8::2".parse().unwrap(),
+            address: own_v6(),
             join: Some("2001:db8::1".parse().unwrap()),
             centrals: vec!["2001:db8::1".parse().unwrap()],
             tls: true,
@@ -556,11 +521,55 @@ mod tests {
             text.contains("--db-nb-cluster-local-addr=[2001:db8::2] "),
             "{text}"
         );
-        fs::write(options_file(&paths), text.replace("=4000", "=1000")).unwrap();
-        assert_eq!(read_config(&paths), None);
-        assert!(was_ours(&paths));
+        // By hand, or by a version that writes one word more: it stays ours.
+        let more = text.replace("=4000", "=4000 --db-nb-new-word=1");
+        for written in [text.replace("=4000", "=1000"), more] {
+            fs::write(options_file(&paths), written).unwrap();
+            assert_eq!(read_config(&paths), None);
+            assert_eq!(says(&paths).unwrap().address, own_v6());
+            assert!(was_ours(&paths));
+        }
         fs::write(options_file(&paths), "# OVN_CTL_OPTS=\n").unwrap();
         assert!(!was_ours(&paths));
+    }
+
+    #[tokio::test]
+    async fn whose_the_databases_are_is_told_apart_from_what_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = OvnPaths::below(dir.path());
+        fs::create_dir_all(&paths.defaults).unwrap();
+        fs::write(
+            options_file(&paths),
+            format!("{OURS}\nOVN_CTL_OPTS=\"--of-another-version=1\"\n"),
+        )
+        .unwrap();
+        let seen = report(&paths).await;
+        assert!(seen.ours && seen.is_ours(), "{seen:?}");
+        assert_eq!(seen.config, None);
+        fs::write(options_file(&paths), "OVN_CTL_OPTS=\"\"\n").unwrap();
+        assert!(!report(&paths).await.is_ours());
+    }
+
+    #[tokio::test]
+    async fn the_transport_of_databases_stays_also_when_another_version_wrote_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = OvnPaths::below(dir.path());
+        for path in [&paths.defaults, &paths.etc, &paths.data] {
+            fs::create_dir_all(path).unwrap();
+        }
+        let plain = CentralConfig {
+            tls: false,
+            ..config()
+        };
+        let text = render(&options(&paths, &plain)).replace("=4000", "=4000 --new-word=1");
+        fs::write(options_file(&paths), text).unwrap();
+        fs::write(paths.data.join("ovnnb_db.db"), "").unwrap();
+        fs::write(paths.certificate(), "").unwrap();
+        let refused = hold(&paths, &config()).await;
+        assert!(
+            matches!(&refused, Err(HostError::GuardFailed { reason }) if reason.contains("other transport")),
+            "{refused:?}"
+        );
     }
 
     #[tokio::test]
@@ -570,19 +579,17 @@ mod tests {
         for path in [&paths.defaults, &paths.data] {
             fs::create_dir_all(path).unwrap();
         }
-        fs::write(paths.data.join(FILES[0]), "").unwrap();
-        for refused in [hold(&paths, &config()).await, leave(&paths).await] {
-            assert!(
-                matches!(&refused, Err(HostError::GuardFailed { reason }) if reason.contains("did not make")),
-                "{refused:?}"
-            );
-        }
-        fs::remove_file(paths.data.join(FILES[0])).unwrap();
+        fs::write(paths.data.join("ovnnb_db.db"), "").unwrap();
+        let refused = hold(&paths, &config()).await;
+        assert!(
+            matches!(&refused, Err(HostError::GuardFailed { reason }) if reason.contains("did not make")),
+            "{refused:?}"
+        );
+        fs::remove_file(paths.data.join("ovnnb_db.db")).unwrap();
         let refused = hold(&paths, &config()).await;
         assert!(
             matches!(&refused, Err(HostError::GuardFailed { reason }) if reason.contains("no certificate")),
             "{refused:?}"
         );
-        assert_eq!(leave(&paths).await, Ok(()));
     }
 }

@@ -2,7 +2,9 @@
 
 use super::ovn::{OvnPaths, active, failed, systemctl};
 use super::ovn_central::{parse, render, tls};
-use crate::services::host::ovn_types::{ChassisConfig, ChassisReport, TunnelReport};
+use crate::services::host::ovn_types::{
+    ChassisConfig, ChassisReport, DATAPATH_MARK, TunnelReport, USERSPACE,
+};
 use crate::services::host::types::HostError;
 use crate::services::ovn::rows::{Bridge, Interface, OpenVSwitch, Port};
 use crate::services::ovn::{Client, LOCAL, Operation, OvsdbError, control, value};
@@ -61,7 +63,7 @@ async fn own_row(client: &Client) -> Result<(String, BTreeMap<String, String>), 
         return Ok((String::new(), BTreeMap::new()));
     };
     let version = row.ovs_version.one().cloned().unwrap_or_default();
-    let of_ovn = |key: &str| key == "system-id" || key.starts_with("ovn-");
+    let of_ovn = |key: &str| key == "system-id" || key == DATAPATH_MARK || key.starts_with("ovn-");
     let ids = row.external_ids.0.into_iter().filter(|(k, _)| of_ovn(k));
     Ok((version, ids.collect()))
 }
@@ -148,6 +150,17 @@ fn write_if_differs(path: &Path, text: &str) -> Result<bool, HostError> {
         .map_err(|e| failed(super::causes(&e)))
 }
 
+/// Open vSwitch loads the kernel's module when it starts: what was decided before holds no more.
+/// A datapath of its own process would stay for good.
+fn forwards_as_meant(paths: &OvnPaths, config: &ChassisConfig) -> Result<(), HostError> {
+    if config.userspace && paths.kernel_datapath() {
+        return Err(HostError::GuardFailed {
+            reason: "the kernel forwards for Open vSwitch now, which it did not before".to_owned(),
+        });
+    }
+    Ok(())
+}
+
 /// Makes this machine carry traffic as `config` says.
 pub(super) async fn carry(paths: &OvnPaths, config: &ChassisConfig) -> Result<(), HostError> {
     if config.tls && !paths.certificate().exists() {
@@ -158,6 +171,7 @@ pub(super) async fn carry(paths: &OvnPaths, config: &ChassisConfig) -> Result<()
     if !active("openvswitch-switch").await {
         systemctl(&["enable", "--now", "--quiet", "openvswitch-switch"]).await?;
     }
+    forwards_as_meant(paths, config)?;
     // Open vSwitch takes its system-id from there whenever it starts.
     write_if_differs(&system_id_file(paths), &format!("{}\n", config.name))?;
     let told_anew = write_if_differs(&options_file(paths), &render(&options(paths, config)))?;
@@ -218,12 +232,12 @@ async fn forward_in_userspace(
     let all: Vec<Bridge> = client.rows(LOCAL).await?;
     let operations: Vec<Operation> = ours(all, external_ids)
         .into_iter()
-        .filter(|b| b.datapath_type != "netdev")
+        .filter(|b| b.datapath_type != USERSPACE)
         .map(|b| {
             Operation::update(
                 "Bridge",
                 &[("name", "==", json!(b.name))],
-                json!({"datapath_type": "netdev"}),
+                json!({"datapath_type": USERSPACE}),
             )
         })
         .collect();
@@ -231,4 +245,31 @@ async fn forward_in_userspace(
         client.transact(LOCAL, &operations).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_forwards_since_open_vswitch_started_is_asked_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = OvnPaths::below(dir.path());
+        let config = |userspace| ChassisConfig {
+            name: "micro01".into(),
+            encap_ip: "10.0.0.1".parse().unwrap(),
+            centrals: Vec::new(),
+            tls: false,
+            userspace,
+            mappings: BTreeMap::new(),
+        };
+        assert_eq!(forwards_as_meant(&paths, &config(true)), Ok(()));
+        fs::create_dir_all(paths.sys.join("module/openvswitch")).unwrap();
+        let refused = forwards_as_meant(&paths, &config(true));
+        assert!(
+            matches!(refused, Err(HostError::GuardFailed { .. })),
+            "{refused:?}"
+        );
+        assert_eq!(forwards_as_meant(&paths, &config(false)), Ok(()));
+    }
 }

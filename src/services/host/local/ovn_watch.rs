@@ -4,7 +4,8 @@
 use super::ovn::OvnPaths;
 use super::ovn_chassis::{self, TUNNEL};
 use crate::services::ovn::rows::{
-    Bridge, Chassis, Connection, Database, Encap, Interface, LogicalRouterPort, OpenVSwitch, Row,
+    Bridge, Chassis, Connection, Database, Encap, GATEWAY_TYPE, Interface, LogicalRouterPort,
+    OpenVSwitch, PortBinding, Row,
 };
 use crate::services::ovn::{
     Client, Endpoint, LOCAL, MonitorTable, NORTHBOUND, OvsdbError, SERVER, SOUTHBOUND,
@@ -80,7 +81,12 @@ pub async fn follow_ovn(state: &Path, changes: OvnChanges, stop: CancellationTok
         vec![
             (
                 SOUTHBOUND,
-                vec![table::<Chassis>(), table::<Encap>(), table::<Connection>()],
+                vec![
+                    table::<Chassis>(),
+                    table::<Encap>(),
+                    table::<Connection>(),
+                    ways_out(),
+                ],
             ),
             (SERVER, vec![table::<Database>()]),
         ],
@@ -114,6 +120,15 @@ fn tunnels() -> MonitorTable<'static> {
         table: Interface::TABLE,
         columns: &["bfd_status"],
         only: Some(("type", TUNNEL)),
+    }
+}
+
+/// Where the ways out of networks are; where their other ports are is of no interest.
+fn ways_out() -> MonitorTable<'static> {
+    MonitorTable {
+        table: PortBinding::TABLE,
+        columns: &["chassis"],
+        only: Some(("type", GATEWAY_TYPE)),
     }
 }
 
