@@ -4,3 +4,4 @@ pub mod ovn;
 pub mod proof;
 pub mod proxy;
 pub mod real;
+pub mod whole;

@@ -55,9 +55,9 @@ impl Deref for Cloud {
     }
 }
 
-/// One cloud at a time, whichever processes the tests run in: the machine is small.
+/// One cloud at a time, whichever processes and checkouts the tests run in: the machine is small.
 fn alone() -> Outcome<File> {
-    let lock = File::create(concat!(env!("CARGO_TARGET_TMPDIR"), "/one-cloud.lock"))?;
+    let lock = File::create("/run/lock/microcloud-tests.lock")?;
     lock.lock()?;
     Ok(lock)
 }
