@@ -82,7 +82,11 @@ pub fn settled(cloud: &Cloud, limit: Duration) -> Outcome {
             && map["num_in_osds"] == 3
             && standbys == Some(2)
             && status["pgmap"]["pgs_by_state"][0]["state_name"] == "active+clean";
-        Ok(if whole { Ok(()) } else { Err(status.to_string()) })
+        Ok(if whole {
+            Ok(())
+        } else {
+            Err(status.to_string())
+        })
     })
 }
 
@@ -119,7 +123,10 @@ pub fn portrait(cloud: &Cloud) -> Outcome<Value> {
     let mut rafts = Vec::new();
     for (socket, database) in [("ovnnb", "OVN_Northbound"), ("ovnsb", "OVN_Southbound")] {
         let file = format!("/var/run/ovn/{socket}_db.ctl");
-        let said = cloud.must(FIRST, &["ovn-appctl", "-t", &file, "cluster/status", database])?;
+        let said = cloud.must(
+            FIRST,
+            &["ovn-appctl", "-t", &file, "cluster/status", database],
+        )?;
         // A server is a line such as `    1d1c (1d1c at ssl:10.0.0.1:6643) (self)`.
         let mut servers: Vec<&str> = said
             .lines()
@@ -138,7 +145,14 @@ pub fn portrait(cloud: &Cloud) -> Outcome<Value> {
         .as_array()
         .into_iter()
         .flatten()
-        .map(|p| json!([p["pool_name"], p["size"], p["min_size"], p["application_metadata"]]))
+        .map(|p| {
+            json!([
+                p["pool_name"],
+                p["size"],
+                p["min_size"],
+                p["application_metadata"]
+            ])
+        })
         .collect();
     let tree = ceph(cloud, &["osd", "tree"])?;
     let mut nodes: Vec<String> = tree["nodes"]

@@ -14,6 +14,7 @@ use crate::resources::kinds::MemberState;
 use crate::resources::value::Mode;
 use crate::resources::{Kind, ObjectRef, Spec};
 use crate::services::host::TrustedMember;
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -389,29 +390,51 @@ fn joined(member: &ObjectRef, state: &super::State) -> Option<TrustedMember> {
     })
 }
 
-/// Does the admitted steps in their order, stopping at the first that fails.
+/// Does the admitted steps in their order, beside each other where they say so, and stops where
+/// one fails; what runs beside it comes to its end.
 async fn work(plan: &Plan, steps: &[Step], inner: &Arc<Inner>) -> Result<(), ApplyError> {
-    let refuse = |step: &Step, reason: String| ApplyError::Stale {
-        sentence: step.sentence.clone(),
-        reason,
-    };
     if let Some(first) = steps.first() {
         intend(plan, steps, inner)
             .await
             .map_err(|e| refuse(first, e))?;
     }
-    for step in steps {
-        if !step.remembers_only() {
-            inner
-                .confirm_lease(step.destructive())
-                .await
-                .map_err(|e| refuse(step, e))?;
-        }
-        inner.applier.apply(step).await?;
-        tracing::info!(object = %step.object, "{}", step.sentence);
-        after_step(step, inner).await.map_err(|e| refuse(step, e))?;
+    let mut rest = steps;
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(together(rest));
+        let results = join_all(now.iter().map(|step| one(step, inner))).await;
+        results.into_iter().collect::<Result<(), ApplyError>>()?;
+        rest = later;
     }
     Ok(())
+}
+
+/// How many of the first steps run beside each other.
+fn together(steps: &[Step]) -> usize {
+    let claimed = |n: usize| steps[..n].iter().flat_map(|s| &s.claims);
+    let beside = |n: &usize| {
+        let step = &steps[*n];
+        step.beside && !claimed(*n).any(|c| step.claims.iter().any(|own| own.conflicts(c)))
+    };
+    1 + (1..steps.len()).take_while(beside).count()
+}
+
+fn refuse(step: &Step, reason: String) -> ApplyError {
+    ApplyError::Stale {
+        sentence: step.sentence.clone(),
+        reason,
+    }
+}
+
+async fn one(step: &Step, inner: &Arc<Inner>) -> Result<(), ApplyError> {
+    if !step.remembers_only() {
+        inner
+            .confirm_lease(step.destructive())
+            .await
+            .map_err(|e| refuse(step, e))?;
+    }
+    inner.applier.apply(step).await?;
+    tracing::info!(object = %step.object, "{}", step.sentence);
+    after_step(step, inner).await.map_err(|e| refuse(step, e))
 }
 
 /// How many objects that are created next are written down in one go.

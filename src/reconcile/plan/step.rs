@@ -28,6 +28,8 @@ pub struct Step {
     pub approval: Option<String>,
     /// What the inventory is to say of the object before this is done.
     pub remembers: Option<String>,
+    /// Whether it may run beside the steps before it, where no claims stand against it.
+    pub beside: bool,
     /// What is done, in words, such as `join micro02`.
     pub sentence: String,
 }
@@ -47,6 +49,7 @@ impl Step {
             guards: Vec::new(),
             approval: None,
             remembers: None,
+            beside: false,
             sentence: sentence.into(),
         }
     }
@@ -54,6 +57,12 @@ impl Step {
     /// Adds what must still hold just before.
     pub fn guarded(mut self, guard: Guard) -> Step {
         self.guards.push(guard);
+        self
+    }
+
+    /// It need not wait for the steps before it.
+    pub fn beside(mut self) -> Step {
+        self.beside = true;
         self
     }
 

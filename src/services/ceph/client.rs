@@ -115,18 +115,12 @@ impl Ceph {
     /// # Errors
     /// See [`CephError`].
     pub async fn move_host(&self, host: &str, rack: &str) -> Result<(), CephError> {
-        let bucket = Command::new("osd crush add-bucket")
-            .with("name", rack)
-            .with("type", "rack");
-        self.run(&bucket).await?;
-        let below = |name: &str, place: String| {
-            Command::new("osd crush move")
-                .with("name", name)
-                .with("args", vec![place])
-        };
-        self.run(&below(rack, "root=default".to_owned())).await?;
-        self.run(&below(host, format!("rack={rack}"))).await?;
-        Ok(())
+        // What is missing of the place is made on the way: one change of the map, not three.
+        let place = vec!["root=default".to_owned(), format!("rack={rack}")];
+        let command = Command::new("osd crush move")
+            .with("name", host)
+            .with("args", place);
+        self.run(&command).await.map(drop)
     }
 
     /// Sets one of a pool's settings.

@@ -1,6 +1,6 @@
 //! What is held of the cluster's own configuration, its rules and its racks.
 
-use super::copies::{Domain, copies, domain, rack};
+use super::copies::{Domain, copies, domain, rack, racks_to_be};
 use super::{MGR_POOL, mark, pool};
 use crate::reconcile::plan::diff::Verb;
 use crate::reconcile::plan::step::{Action, CephChange, Claim, ClaimOn, Step};
@@ -41,27 +41,31 @@ pub(super) fn hold(
             format!("set {path} to {to}"),
         )
     };
-    if let Some(copies) = copies(cluster, view) {
+    let copies = copies(cluster, view);
+    let racks = match copies {
+        Some(copies) => domain(cluster, copies, view) == Domain::Rack,
+        // While the first OSDs are made, hosts go to their racks as they come: nothing moves yet.
+        None => racks_to_be(view),
+    };
+    for host in cluster.osd_hosts().into_iter().filter(|_| racks) {
+        let now = cluster.hosts.get(host).and_then(Option::as_deref);
+        if let Some(rack) = rack(host, view)
+            && now != Some(rack)
+        {
+            let what = CephChange::MoveHost {
+                host: host.to_owned(),
+                rack: rack.to_owned(),
+            };
+            plan.grown.insert(format!("ceph.rack.{host}"));
+            steps.push(change(format!("ceph.rack.{host}"), now, rack, what, plan));
+        }
+    }
+    if let Some(copies) = copies {
         wanted.insert(("global", "osd_pool_default_size"), copies.to_string());
         if copies == 1 {
             wanted.insert(("global", "mon_allow_pool_size_one"), "true".to_owned());
         }
         let domain = domain(cluster, copies, view);
-        if domain == Domain::Rack {
-            for host in cluster.osd_hosts() {
-                let now = cluster.hosts.get(host).and_then(Option::as_deref);
-                if let Some(rack) = rack(host, view)
-                    && now != Some(rack)
-                {
-                    let what = CephChange::MoveHost {
-                        host: host.to_owned(),
-                        rack: rack.to_owned(),
-                    };
-                    plan.grown.insert(format!("ceph.rack.{host}"));
-                    steps.push(change(format!("ceph.rack.{host}"), now, rack, what, plan));
-                }
-            }
-        }
         match cluster.rules.get(domain.rule()) {
             None => {
                 let what = CephChange::CreateRule {

@@ -67,6 +67,16 @@ fn hosts_to_be(desired: &Desired) -> BTreeSet<&str> {
         .collect()
 }
 
+/// Whether the failure domain is the rack once all members have the OSDs they are to have.
+pub(super) fn racks_to_be(view: &View<'_>) -> bool {
+    let hosts = hosts_to_be(view.desired);
+    let racks: Vec<Option<&str>> = hosts.iter().map(|h| rack(h, view)).collect();
+    let different: BTreeSet<&str> = racks.iter().copied().flatten().collect();
+    let replicas = packaged(view.desired).and_then(|s| s.replicas);
+    let copies = replicas.map_or(COPIES, |r| usize::try_from(r).unwrap_or(COPIES));
+    racks.iter().all(Option::is_some) && different.len() >= copies.max(RACKS)
+}
+
 /// How many copies there are to be; `None` until the OSDs are there that the first pools are
 /// made on.
 pub(super) fn copies(cluster: &CephCluster, view: &View<'_>) -> Option<u32> {

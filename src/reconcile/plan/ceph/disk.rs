@@ -179,7 +179,7 @@ fn osd(
             request,
         };
         plan.steps
-            .push(Step::new(object, action, claims(), sentence));
+            .push(Step::new(object, action, claims(), sentence).beside());
     };
     let path = format!("osd.{member}");
     let found = osd_on(disk, has).and_then(|o| Some((o, o.id?)));
