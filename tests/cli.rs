@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use microcloud::reconcile::plan::Topic;
 use serde_json::{Value, json};
 use snapbox::{assert_data_eq, file};
 use std::collections::{BTreeMap, VecDeque};
@@ -430,6 +431,65 @@ async fn apply_and_wait_tells_only_changes_and_ends_when_all_is_ready() {
     agent.answers("status", ready(&["Cluster/demo", "Profile/web"], 52));
     let ran = agent.run("apply -f web.yaml --wait --timeout 30s").await;
     assert_data_eq!(ran.transcript(), file!["cli/apply_wait.txt"]);
+}
+
+#[tokio::test]
+async fn wait_ends_early_when_only_somebodys_help_is_missing() {
+    let agent = Agent::start().await;
+    let mut status = ready(&["Cluster/demo", "StoragePool/local", "Profile/web"], 60);
+    let objects = &mut status["report"]["objects"];
+    for (place, kind, message) in [
+        (1, "Stalled", "it is of another driver"),
+        (2, "Reconciling", "StoragePool/local is not ready"),
+    ] {
+        let conditions = &mut objects[place]["conditions"];
+        conditions[0]["status"] = json!(false);
+        conditions[0]["message"] = json!(message);
+        let mut second = conditions[0].clone();
+        second["type"] = json!(kind);
+        second["status"] = json!(true);
+        conditions.as_array_mut().expect("a list").push(second);
+    }
+    objects[1]["refused"] =
+        json!([{"reason": "TypeMismatch", "message": "it is of another driver", "approve": null}]);
+    objects[2]["waitingOn"] = json!([{
+        "on": serde_json::to_value(Topic::Object("StoragePool/local".parse().expect("an object"))).expect("JSON"),
+        "reason": "DependencyNotReady",
+        "message": "StoragePool/local is not ready"
+    }]);
+    agent.only_answers("status", status.clone());
+    let began = Instant::now();
+    let ran = agent.run("wait --timeout 90s").await;
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(
+        ran.stderr
+            .contains("2 of 3 resources are not ready, and waiting does not help")
+            && ran.stderr.contains("it is of another driver"),
+        "{}",
+        ran.stderr
+    );
+
+    // While members are updated one after another, or anything else still goes on, it waits.
+    status["report"]["objects"][1]["refused"][0]["reason"] = json!("VersionMismatch");
+    agent.only_answers("status", status);
+    let began = Instant::now();
+    let ran = agent.run("wait --timeout 7s").await;
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(
+        began.elapsed() >= Duration::from_secs(7),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(
+        !ran.stderr.contains("waiting does not help"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[tokio::test]

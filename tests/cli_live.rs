@@ -1,6 +1,7 @@
 //! Commands against the routes an agent really has, with a controller at work on a simulated
 //! cloud behind them.
 
+use microcloud::agent::api::MachineStatus;
 use microcloud::agent::control::local_routes;
 use microcloud::agent::office::{Duty, Office};
 use microcloud::agent::{self, Config as AgentConfig};
@@ -60,6 +61,7 @@ fn controller(cloud: &SimCloud, hosts: Arc<dyn Hosts>) -> Controller {
 struct Live {
     dir: tempfile::TempDir,
     cloud: SimCloud,
+    office: Arc<Office>,
     /// Keeps the agent's own state locked.
     _agent: agent::Agent,
 }
@@ -92,11 +94,13 @@ impl Live {
         .expect("an office");
         office.set_duty(Duty::Leading(Arc::new(controller)));
         let listener = UnixListener::bind(path("socket")).expect("a socket");
-        let routes = local_routes(Arc::new(office));
+        let office = Arc::new(office);
+        let routes = local_routes(Arc::clone(&office));
         tokio::spawn(async move { axum::serve(listener, routes).await });
         Live {
             dir,
             cloud,
+            office,
             _agent: agent,
         }
     }
@@ -253,4 +257,74 @@ async fn a_new_version_is_not_ready_before_it_was_looked_at() {
     assert!(after.generation > before.generation, "{after:?}");
     let condition = after.condition(ConditionType::Ready).expect("a condition");
     assert_eq!(condition.observed_generation, before.generation);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_tells_what_the_lost_controller_carried() {
+    let live = Live::start().await;
+    live.file("cluster.yaml", CLUSTER);
+    let (code, text) = live.run("apply -f cluster.yaml --wait --timeout 90s").await;
+    assert_eq!(code, Some(0), "{text}");
+    // What an agent that follows has: the controller's last report, and its own ears.
+    let controller = live.office.controller().expect("it controls");
+    let mut report = controller.status();
+    report.lease.holder = "micro02".to_owned();
+    let machines = controller.machines().into_iter().map(|(name, machine)| {
+        let shown = MachineStatus {
+            answers: true,
+            burden: machine.burden,
+            ..MachineStatus::default()
+        };
+        (name, shown)
+    });
+    let machines = machines.collect();
+    live.office
+        .keep(|kept| {
+            kept.report = Some(report);
+            kept.machines = machines;
+        })
+        .expect("kept");
+    let witness = &live.office.witness;
+    witness.heard_leader("micro02");
+    witness.missed_leader("micro02", "no answer within 2 s");
+    live.office
+        .set_duty(Duty::Waiting("micro02 does not answer".to_owned()));
+
+    let (code, text) = live.run("status").await;
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("nobody controls (this is micro01, which waits): micro02, which controlled, has not answered for "),
+        "{text}"
+    );
+    assert!(
+        text.contains("all below is as micro02 told it last, "),
+        "{text}"
+    );
+    let lost = text
+        .lines()
+        .find(|l| l.trim_start().starts_with("member/micro02"))
+        .expect("the member is shown");
+    assert!(
+        lost.contains("Reconciling") && lost.contains("it carries a part of LXD's database"),
+        "{text}"
+    );
+    let own = text
+        .lines()
+        .find(|l| l.trim_start().starts_with("member/micro01"))
+        .expect("the member is shown");
+    assert!(own.contains("Ready"), "{text}");
+    let machine = text
+        .lines()
+        .find(|l| l.trim_start().starts_with("micro02"))
+        .expect("the machine is shown");
+    assert!(
+        machine.contains(" no ") && machine.contains("it carries"),
+        "{text}"
+    );
+    let (code, text) = live.run("diff").await;
+    assert_eq!(code, Some(3), "{text}");
+    assert!(
+        text.contains("micro02, which controlled, has not answered"),
+        "{text}"
+    );
 }

@@ -73,6 +73,7 @@ impl Node {
             ovn_changes: Default::default(),
             port: 0,
             memory_version: AtomicU64::new(0),
+            shown: AtomicU64::new(0),
         };
         Node {
             dir,

@@ -361,3 +361,81 @@ fn another_member_takes_over_and_an_old_directory_changes_nothing() -> Outcome {
         cloud.wait_formed(&hosts, LIMIT)
     })
 }
+
+/// What a host says of the member that was lost: who controls, as it knows, and the sentence of
+/// the machine when it is told as lost.
+fn told(cloud: &Cloud, host: &str, lost: &str) -> Outcome<(Option<String>, bool, Option<String>)> {
+    let Ok(status) = cloud.ask_status(host)? else {
+        return Ok((None, true, None));
+    };
+    let machine = status.machines.get(lost).filter(|m| !m.answers);
+    let leader = status.leader.filter(|leader| leader != lost);
+    Ok((
+        leader,
+        status.cached,
+        machine.and_then(|m| m.message.clone()),
+    ))
+}
+
+#[test]
+fn the_controllers_host_is_lost_and_the_others_tell_at_once_what_it_carried() -> Outcome {
+    real::formed("t-lost", 3, |cloud| {
+        assert_eq!(cloud.leader("micro03")?, FIRST);
+        // What the controller shows is told to the others within a moment.
+        thread::sleep(Duration::from_secs(5));
+        cloud.kill(FIRST)?;
+        let begun = Instant::now();
+        for host in ["micro02", "micro03"] {
+            let message = wait("the host is told as lost", Duration::from_secs(60), || {
+                let (_, _, message) = told(cloud, host, FIRST)?;
+                Ok(message.ok_or_else(|| "it is not".to_owned()))
+            })?;
+            let took = begun.elapsed();
+            println!("{host} tells after {took:.1?}: {message}");
+            assert!(took < Duration::from_secs(10), "{took:?}");
+            assert!(message.contains("a part of LXD's database"), "{message}");
+            assert!(
+                message.contains("nothing more may be taken from"),
+                "{message}"
+            );
+        }
+        // Nobody is told as lost who is not.
+        let status = cloud.status("micro02")?;
+        assert!(status.machines["micro03"].answers, "{:?}", status.machines);
+
+        let leader = wait("another one controls", Duration::from_secs(90), || {
+            let (leader, _, _) = told(cloud, "micro03", FIRST)?;
+            Ok(leader.ok_or_else(|| "nobody does".to_owned()))
+        })?;
+        println!("{leader} controls after {:.1?}", begun.elapsed());
+        wait("it looked at everything", Duration::from_secs(60), || {
+            let (_, cached, _) = told(cloud, "micro03", FIRST)?;
+            Ok(if cached {
+                Err("not yet".to_owned())
+            } else {
+                Ok(())
+            })
+        })?;
+        println!("everything is looked at after {:.1?}", begun.elapsed());
+        // What the time went by with.
+        let journal = [
+            "journalctl",
+            "--unit=microcloud.service",
+            "--no-pager",
+            "--output=short-precise",
+            "--lines=25",
+        ];
+        for host in ["micro02", "micro03"] {
+            println!("---- {host}\n{}", cloud.must(host, &journal)?);
+        }
+        let member = cloud.wait_says("micro03", "Member/micro01", &["it carries"], LIMIT)?;
+        println!("{}", real::sentence(&member));
+        // What can be repaired without the lost one is.
+        cloud.lxc("micro03", &["profile", "set", "web", "limits.cpu=5"])?;
+        let took = repaired(cloud, "micro03", "2", Duration::from_secs(30))?;
+        println!("a change is repaired after {took:.1?}");
+
+        cloud.start(FIRST)?;
+        cloud.wait_formed(&["micro02", FIRST, "micro03"], Duration::from_secs(120))
+    })
+}

@@ -689,3 +689,104 @@ async fn a_change_in_the_seconds_after_a_restart_is_repaired_all_the_same() {
         .value;
     assert_eq!(now.config["limits.cpu"], "2", "{}", story(&controller));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_is_plugged_in_is_noticed_within_seconds() {
+    let mut config = SimConfig::of(1);
+    config.machines[0].disks.retain(|d| d.root);
+    let cloud = SimCloud::new(config);
+    let controller = controller(&cloud, "micro01").await;
+    controller
+        .submit(&files(&[("all.yaml", usual(1))]))
+        .await
+        .expect("kept");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let (ready, _, message) = shown(&controller, "Disk/local");
+    assert!(!ready, "{message}");
+    cloud.add_disk(
+        "micro01",
+        microcloud::simulate::blank_disk("late", 10 << 30),
+    );
+    let plugged = tokio::time::Instant::now();
+    settled(&controller).await;
+    let took = plugged.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_of_a_silent_machine_and_of_its_member_agree() {
+    let cloud = SimCloud::new(SimConfig::of(3));
+    let controller = controller(&cloud, "micro01").await;
+    controller
+        .submit(&files(&[("all.yaml", usual(3))]))
+        .await
+        .expect("kept");
+    settled(&controller).await;
+    let burden = controller.machines()["micro03"].burden.clone();
+    assert!(
+        burden.contains("it carries a part of LXD's database")
+            && burden.contains("nothing more may be taken from LXD's database"),
+        "{burden}"
+    );
+    cloud.kill_host("micro03");
+    let (mut silent, mut lost) = (false, false);
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let machine = controller.machines()["micro03"].clone();
+        silent |= machine.silent_since.is_some() && !machine.lost;
+        lost |= machine.lost;
+        // The plan follows within a moment.
+        let (ready, _, message) = shown(&controller, "Member/micro03");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(
+            ready != machine.lost || shown(&controller, "Member/micro03").0 != machine.lost,
+            "{message}"
+        );
+    }
+    assert!(silent && lost, "silent {silent}, lost {lost}");
+    let (_, _, message) = shown(&controller, "Member/micro03");
+    assert!(message.contains(&burden), "{message}");
+    let stamp = message.split(" since ").nth(1).expect("since when");
+    let stamp = stamp.split(": ").next().expect("a time");
+    assert!(!stamp.contains('.') && stamp.ends_with('Z'), "{stamp}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_suspends_is_no_warning_and_what_goes_says_when() {
+    let cloud = SimCloud::new(SimConfig::of(1));
+    let controller = controller(&cloud, "micro01").await;
+    controller
+        .submit(&files(&[("all.yaml", usual(1))]))
+        .await
+        .expect("kept");
+    settled(&controller).await;
+    let web: microcloud::resources::ObjectRef = "Profile/web".parse().expect("an object");
+    controller
+        .suspend(Some(web.clone()), Duration::from_secs(60), None)
+        .await
+        .expect("kept");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let events = controller.events(0);
+    let told = events.iter().find(|e| e.reason == "Suspended");
+    assert_eq!(
+        told.map(|e| e.severity),
+        Some(microcloud::reconcile::history::Severity::Normal)
+    );
+    controller.resume(Some(web.clone())).await.expect("kept");
+    settled(&controller).await;
+
+    let text = usual(1);
+    let without = text.split("---\n").filter(|d| !d.contains("kind: Profile"));
+    let without = without.collect::<Vec<_>>().join("---\n");
+    controller
+        .submit(&files(&[("all.yaml", without)]))
+        .await
+        .expect("kept");
+    let report = controller.status();
+    let status = report.objects.iter().find(|o| o.object == web);
+    let gone_at = status
+        .and_then(|s| s.gone_at)
+        .expect("it says when it goes");
+    let left = gone_at.duration_since(report.at).as_secs();
+    assert!((8..=10).contains(&left), "{left}");
+}

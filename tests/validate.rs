@@ -183,6 +183,131 @@ fn errors_of_all_files_come_in_one_go_and_as_json() {
     );
 }
 
+/// Resources that are valid, with what the test is about.
+fn whole(more: &str) -> String {
+    format!(
+        "apiVersion: microcloud.dev/v1\nkind: Cluster\nmetadata: {{name: c}}\nspec:\n  \
+         initiator: m1\n---\n\
+         apiVersion: microcloud.dev/v1\nkind: Member\nmetadata: {{name: m1}}\nspec:\n  \
+         address: 10.0.0.1\n---\n\
+         apiVersion: microcloud.dev/v1\nkind: StoragePool\nmetadata: {{name: local}}\nspec: \
+         {{driver: btrfs}}\n---\n{more}"
+    )
+}
+
+fn document(kind: &str, spec: &str) -> String {
+    format!("apiVersion: microcloud.dev/v1\nkind: {kind}\nmetadata: {{name: x}}\nspec: {spec}\n")
+}
+
+#[test]
+fn what_this_version_does_not_do_is_warned_of() {
+    let cluster =
+        |spec: &str| whole("").replace("initiator: m1\n", &format!("initiator: m1\n  {spec}\n"));
+    let member = |spec: &str| {
+        whole("").replace(
+            "address: 10.0.0.1\n",
+            &format!("address: 10.0.0.1\n  {spec}\n"),
+        )
+    };
+    let profile = |device: &str| {
+        whole(&document(
+            "Profile",
+            &format!("{{devices: {{d: {device}}}}}"),
+        ))
+    };
+    let disk = |usage: &str| {
+        whole(&document(
+            "Disk",
+            &format!("{{member: m1, match: size > 1GiB, state: Absent, use: {usage}}}"),
+        ))
+    };
+    let ceph = disk("ceph").replace(
+        "initiator: m1\n",
+        "initiator: m1\n  ceph: {provider: packaged}\n",
+    );
+    for (text, place, part) in [
+        (cluster("instances: incus"), "6:14", "does not run Incus"),
+        (cluster("ovn: {provider: microovn}"), "6:19", "MicroOVN"),
+        (
+            cluster("ovn: {provider: external, northbound: ['ssl:10.0.0.9:6641']}"),
+            "6:19",
+            "northbound connection",
+        ),
+        (cluster("ceph: {provider: microceph}"), "6:20", "MicroCeph"),
+        (
+            cluster("ceph: {provider: external}"),
+            "6:20",
+            "external Ceph",
+        ),
+        (member("state: Absent"), "12:10", "does not remove members"),
+        (member("roles: [storage]"), "12:11", "none of LXD's roles"),
+        (ceph, "22:47", "no OSD out of use"),
+        (disk("{pool: local}"), "21:47", "not taken out of a pool"),
+        (
+            profile("{type: disk, path: /, pool: locl}"),
+            "21:49",
+            "no resource is the StoragePool `locl` (did you mean `local`?)",
+        ),
+        (
+            profile("{type: nic, network: lan}"),
+            "21:42",
+            "no resource is the Network `lan`",
+        ),
+    ] {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        manifest(folder.path(), "a.yaml", &text);
+        let output = microcloud(folder.path(), &["validate", "-o", "line", "a.yaml"]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{text}{told}");
+        assert!(
+            told.starts_with(&format!("warning: a.yaml:{place}: ")) && told.contains(part),
+            "{text}{told}"
+        );
+        assert_eq!(told.lines().count(), 1, "{told}");
+        let output = microcloud(folder.path(), &["validate", "a.yaml"]);
+        let (shown, said) = (
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        );
+        assert!(
+            shown.starts_with("warning: ") && shown.contains('^'),
+            "{shown}"
+        );
+        assert!(said.ends_with("are valid, with 1 warning\n"), "{said}");
+        let output = microcloud(folder.path(), &["validate", "-o", "json", "a.yaml"]);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(report["valid"], true);
+        assert_eq!(
+            report["warnings"].as_array().map(Vec::len),
+            Some(1),
+            "{report}"
+        );
+    }
+}
+
+#[test]
+fn a_part_of_the_documents_is_not_warned_of_for_what_the_others_hold() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let alone = document("Profile", "{devices: {d: {type: nic, network: lan}}}");
+    manifest(folder.path(), "a.yaml", &alone);
+    let output = microcloud(folder.path(), &["validate", "a.yaml"]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    // Nor are the examples.
+    for example in names_of_folders(&root().join("examples")) {
+        let output = microcloud(root(), &["validate", &format!("examples/{example}")]);
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{example}");
+    }
+}
+
+fn names_of_folders(folder: &Path) -> Vec<String> {
+    std::fs::read_dir(folder)
+        .expect("the folder is there")
+        .map(|entry| entry.expect("its entries can be listed"))
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}
+
 #[test]
 fn one_line_for_each_error_when_asked_for() {
     let folder = tempfile::tempdir().expect("a temporary directory");

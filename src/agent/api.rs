@@ -4,6 +4,7 @@
 use crate::reconcile::controller::{Applied, PlanReport, StatusReport};
 use crate::reconcile::history::Event;
 use crate::resources::{ObjectRef, Resource};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -25,8 +26,15 @@ pub struct AgentStatus {
     pub directory: DirectoryStatus,
     /// The controller's report; the last one known when `cached`.
     pub report: Option<StatusReport>,
-    /// Whether the report is from disk because no controller answered.
+    /// Whether the report is the last one known, because no controller answered or the one that
+    /// took over has not looked at everything yet.
     pub cached: bool,
+    /// Who told what is cached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_by: Option<String>,
+    /// When what is cached was known to be so last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_at: Option<Timestamp>,
     /// The machines, as the controller sees them.
     pub machines: BTreeMap<String, MachineStatus>,
 }
@@ -71,6 +79,10 @@ pub struct MachineStatus {
     pub agent_version: String,
     /// Its LXD, such as `lxd 5.0.2`.
     pub service: String,
+    /// What would be said of it, were it lost: what it carries for all, and what must not be
+    /// touched until it is back. The end of a sentence; empty when it carries nothing.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub burden: String,
 }
 
 /// `GET /v1/resources`: the accepted resources.

@@ -1,15 +1,15 @@
 //! The control routes: what people on a machine ask for, done here when this agent controls and
 //! passed on otherwise.
 
-use super::api::{
-    AgentStatus, Apply, Approve, Delete, Diff, Failure, MachineStatus, Reconcile, Resume, Suspend,
-};
+use super::api::{AgentStatus, Apply, Approve, Delete, Diff, Failure, Reconcile, Resume, Suspend};
 use super::directory::{self, Publish};
+use super::last_known::{self, cached, machines_of, taken_over};
 use super::office::{Duty, Office};
 use super::server::PeerIdentity;
 use crate::reconcile::Controller;
 use crate::reconcile::controller::{Filter, RequestError};
 use crate::resources::Reading;
+use crate::services::host::HostTarget;
 use crate::services::peer::VERSION;
 use axum::body::Bytes;
 use axum::extract::{OriginalUri, Query, State};
@@ -19,12 +19,17 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a request that is passed on may take, beyond what it asks to wait.
 const FORWARD: Duration = Duration::from_secs(90);
+
+/// How long the controller's report may take, likewise.
+const STATUS: Duration = Duration::from_secs(5);
+
+/// How long a request that was passed on waits for a controller that is not heard any more.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest a caller may ask to wait for a change.
 const LONGEST_WAIT: u64 = 60;
@@ -72,7 +77,18 @@ async fn local_status(
             Json(status(&office, &controller, &since).await).into_response()
         }
         Duty::Following(leader) => {
-            let passed = pass_on(&office, Method::GET, &uri, Bytes::new(), since.wait()).await;
+            let passed = pass_on(
+                &office,
+                Method::GET,
+                &uri,
+                Bytes::new(),
+                STATUS + since.wait(),
+            );
+            // Who controlled may be lost while it is asked: what is known is told then.
+            let passed = tokio::select! {
+                passed = passed => passed,
+                () = no_longer(&office, &leader, Duration::ZERO) => Err(String::new()),
+            };
             // The leader's word, with this agent's own directory.
             let theirs = match passed {
                 Ok((200, body)) => serde_json::from_slice::<AgentStatus>(&body).ok(),
@@ -87,35 +103,32 @@ async fn local_status(
                     ..theirs
                 })
                 .into_response(),
-                None => {
-                    let why = format!("{} controls and does not answer", leader.name);
-                    Json(cached(&office, Some(leader.name), why)).into_response()
-                }
+                None => Json(cached(&office)).into_response(),
             }
         }
-        Duty::Waiting(reason) => {
+        Duty::Waiting(_) => {
             // Somebody who waits for a change must not come back at once.
             if since.after.is_some() {
                 let mut duty = office.duty.subscribe();
                 let _ = tokio::time::timeout(since.wait(), duty.changed()).await;
             }
-            Json(cached(&office, None, reason)).into_response()
+            Json(cached(&office)).into_response()
         }
     }
 }
 
-/// What is known without a controller.
-fn cached(office: &Office, leader: Option<String>, reason: String) -> AgentStatus {
-    AgentStatus {
-        member: office.name().to_owned(),
-        version: VERSION.to_owned(),
-        role: office.duty().role(),
-        leader,
-        reason: Some(reason),
-        directory: office.directory_status(),
-        report: office.kept().report,
-        cached: true,
-        machines: BTreeMap::new(),
+/// Ends when this agent has not followed `leader` for `patience`.
+async fn no_longer(office: &Office, leader: &HostTarget, patience: Duration) {
+    let mut duty = office.duty.subscribe();
+    let follows = |duty: &Duty| matches!(duty, Duty::Following(target) if target == leader);
+    loop {
+        if duty.wait_for(|duty| !follows(duty)).await.is_err() {
+            return;
+        }
+        let back = duty.wait_for(|duty| follows(duty));
+        if tokio::time::timeout(patience, back).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -124,6 +137,10 @@ async fn status(office: &Office, controller: &Controller, since: &Since) -> Agen
         let mut changes = controller.changes();
         let _ = tokio::time::timeout(since.wait(), changes.wait_for(|v| *v > after)).await;
     }
+    let report = controller.status();
+    if let Some(before) = taken_over(office, &report) {
+        return before;
+    }
     AgentStatus {
         member: office.name().to_owned(),
         version: VERSION.to_owned(),
@@ -131,28 +148,12 @@ async fn status(office: &Office, controller: &Controller, since: &Since) -> Agen
         leader: Some(office.name().to_owned()),
         reason: None,
         directory: office.directory_status(),
-        report: Some(controller.status()),
+        report: Some(report),
         cached: false,
+        told_by: None,
+        told_at: None,
         machines: machines_of(controller),
     }
-}
-
-/// The machines as the controller sees them.
-pub(super) fn machines_of(controller: &Controller) -> BTreeMap<String, MachineStatus> {
-    controller
-        .machines()
-        .into_iter()
-        .map(|(name, machine)| {
-            let shown = MachineStatus {
-                address: machine.address,
-                answers: machine.error.is_none() && machine.seen,
-                message: machine.error,
-                agent_version: machine.agent_version,
-                service: machine.service,
-            };
-            (name, shown)
-        })
-        .collect()
 }
 
 fn failure(status: StatusCode, message: impl Into<String>) -> Response {
@@ -193,20 +194,31 @@ async fn local(
         Duty::Leading(controller) => {
             handle(&office, &controller, &method, &request, &since, &body).await
         }
-        Duty::Following(_) => match pass_on(&office, method, &uri, body, since.wait()).await {
-            Ok((status, body)) => {
-                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-                (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+        Duty::Following(leader) => {
+            let passed = pass_on(&office, method, &uri, body, FORWARD + since.wait());
+            let passed = tokio::select! {
+                passed = passed => passed,
+                () = no_longer(&office, &leader, PATIENCE) => Err(format!(
+                    "{} controlled and does not answer any more: whether it did what was asked is \
+                     not known; ask again when another member controls",
+                    leader.name
+                )),
+            };
+            match passed {
+                Ok((status, body)) => {
+                    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+                    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+                }
+                Err(message) => failure(StatusCode::SERVICE_UNAVAILABLE, message),
             }
-            Err(message) => failure(StatusCode::SERVICE_UNAVAILABLE, message),
-        },
+        }
         Duty::Waiting(reason) => match (method, request.as_str()) {
             (Method::POST, "apply") => found(&office, &body, &reason).await,
             (Method::GET, "resources") => Json(office.known_resources()).into_response(),
             (Method::GET, "events") => Json(super::api::Events::new()).into_response(),
             _ => failure(
                 StatusCode::SERVICE_UNAVAILABLE,
-                format!("nobody controls: {reason}"),
+                format!("nobody controls: {}", last_known::reason(&office, &reason)),
             ),
         },
     }
@@ -239,7 +251,7 @@ async fn pass_on(
     method: Method,
     uri: &OriginalUri,
     body: Bytes,
-    wait: Duration,
+    deadline: Duration,
 ) -> Result<(u16, Bytes), String> {
     let Duty::Following(leader) = office.duty() else {
         return Err("nobody controls".to_owned());
@@ -251,7 +263,7 @@ async fn pass_on(
     let path = format!("/v1/control/{rest}");
     office
         .client
-        .forward(&leader, method, &path, body, FORWARD + wait)
+        .forward(&leader, method, &path, body, deadline)
         .await
         .map(|answer| (answer.status, answer.body))
         .map_err(|error| error.to_string())

@@ -8,9 +8,14 @@
 //!   voter's agent takes over.
 //! - Taking over writes `epoch + 1` and the holder with `If-Match`, and reads it back. Agents
 //!   refuse calls with a lower epoch from then on.
+//! - How long a holder has been silent is counted by the heartbeats that did not come, which go on
+//!   while LXD does not answer: with the holder's machine LXD loses a member too, and its database
+//!   stands still until the others have elected a leader.
 //! - A holder whose LXD is gone for ten seconds, or that hears of a higher epoch, stops leading.
 
+use super::api::AgentStatus;
 use super::office::{Duty, Office};
+use super::witness::HEARTBEAT;
 use crate::reconcile::clock::Clock;
 use crate::reconcile::controller::{CONCURRENCY, Config, Controller};
 use crate::reconcile::memory::Lease;
@@ -20,6 +25,7 @@ use crate::services::host::{Beat, HostTarget, LxdReport};
 use crate::services::lxd::Lxd;
 use crate::services::lxd::types::Member;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -37,8 +43,11 @@ const JOINING: Duration = Duration::from_millis(100);
 /// do.
 const TURN: Duration = Duration::from_millis(1500);
 
-/// How long a holder's heartbeat may take.
-const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How long the controller's report may take.
+const REPORT: Duration = Duration::from_secs(5);
+
+/// A report is asked for again not before this many times what asking for it took.
+const REPORT_SHARE: u32 = 20;
 
 /// What to do next.
 enum Next {
@@ -51,16 +60,16 @@ enum Next {
 
 /// Leads when it is this agent's turn, until `stop`.
 pub async fn run(office: Arc<Office>, stop: CancellationToken) {
-    let mut silence = Silence::default();
+    let mut copies = Copies::default();
     while !stop.is_cancelled() {
         let mut look = LOOK;
         let next = tokio::select! {
             () = stop.cancelled() => return,
-            next = decide(&office, &mut silence) => next,
+            next = decide(&office, &mut copies) => next,
         };
         match next {
             Next::Lead(lxd, memory, epoch) => {
-                silence = Silence::default();
+                copies = Copies::default();
                 lead(&office, lxd, memory.map(|read| *read), epoch, &stop).await;
             }
             Next::Follow(target) => office.set_duty(Duty::Following(target)),
@@ -79,51 +88,53 @@ pub async fn run(office: Arc<Office>, stop: CancellationToken) {
     }
 }
 
-/// Since when the holder of the lease does not say that it leads.
+/// What was copied of the controller that is followed.
 #[derive(Debug, Default)]
-struct Silence {
-    of: Option<(Lease, Instant)>,
-    /// When the holder was heard last.
-    heard: Option<Instant>,
-    /// The version of the controller's memory that was copied last.
-    memory_version: Option<u64>,
+struct Copies {
+    /// The version of its memory.
+    memory: Option<u64>,
+    /// The epoch and version of what it shows.
+    shown: Option<(u64, u64)>,
+    /// When it may be asked for that again: a large one is not asked for at every change.
+    next: Option<Instant>,
 }
 
-impl Silence {
-    fn heard(&mut self) {
-        self.of = None;
-        self.heard = Some(Instant::now());
-    }
-
-    fn of(&mut self, lease: &Lease) -> Duration {
-        match &self.of {
-            Some((silent, since)) if silent == lease => since.elapsed(),
-            _ => {
-                // Silent since it was heard last, but never for longer than between two looks: a
-                // pause in which nobody asked says nothing about the holder.
-                let most = LOOK + HEARTBEAT;
-                let before = self
-                    .heard
-                    .map_or(Duration::ZERO, |at| at.elapsed().min(most));
-                let now = Instant::now();
-                let since = now.checked_sub(before).unwrap_or(now);
-                self.of = Some((lease.clone(), since));
-                before
+impl Copies {
+    /// Copies what changed, as a heartbeat says.
+    async fn follow(&mut self, office: &Office, leader: &HostTarget, beat: &Beat) {
+        if self.memory != Some(beat.memory_version) && keep_copy(office).await {
+            self.memory = Some(beat.memory_version);
+        }
+        let shown = (beat.epoch, beat.shown);
+        let due = self.next.is_none_or(|at| Instant::now() >= at);
+        if self.shown != Some(shown) && due {
+            let begun = Instant::now();
+            if keep_report(office, leader).await {
+                self.shown = Some(shown);
             }
+            self.next = Some(begun + begun.elapsed() * REPORT_SHARE);
         }
     }
 }
 
-async fn decide(office: &Office, silence: &mut Silence) -> Next {
+async fn decide(office: &Office, copies: &mut Copies) -> Next {
     // A leader that answers is followed without asking LXD anything.
-    if let Duty::Following(target) = office.duty()
-        && let Some(beat) = leads(office, &target).await
-    {
-        silence.heard();
-        if silence.memory_version != Some(beat.memory_version) && keep_copy(office).await {
-            silence.memory_version = Some(beat.memory_version);
+    if let Duty::Following(target) = office.duty() {
+        let mut answer = leads(office, &target).await;
+        if let Err(error) = &answer {
+            office.witness.missed_leader(&target.name, error);
+            // One alone may come late where there is much to do.
+            answer = leads(office, &target).await;
         }
-        return Next::Follow(target);
+        match answer {
+            Ok(beat) => {
+                office.witness.heard_leader(&target.name);
+                copies.follow(office, &target, &beat).await;
+                return Next::Follow(target);
+            }
+            // Told at once: LXD may take long to answer now.
+            Err(_) => office.set_duty(Duty::Waiting(format!("{} does not answer", target.name))),
+        }
     }
     let Some(_leave) = office.machine.local.may_ask_lxd() else {
         return Next::WaitFor(
@@ -138,30 +149,69 @@ async fn decide(office: &Office, silence: &mut Silence) -> Next {
         Ok(lxd) => lxd,
         Err(e) => return Next::Wait(e.to_string()),
     };
-    let server = match lxd.server().await {
+    let store = Store::new(lxd.clone());
+    let asked = Instant::now();
+    let (server, stored) = tokio::join!(lxd.server(), store.read());
+    tracing::debug!(took = ?asked.elapsed(), server = server.is_ok(), stored = stored.is_ok(), "asked LXD");
+    let server = match server {
         Ok(server) => server.value.environment,
         Err(e) => return Next::Wait(format!("LXD does not answer: {e}")),
     };
-    let stored = match Store::new(lxd.clone()).read().await {
+    let stored = match stored {
         Ok(stored) => stored,
         Err(e) => return Next::Wait(e.to_string()),
     };
     if server.server_clustered {
-        in_a_cluster(office, lxd, stored, silence).await
+        in_a_cluster(office, lxd, stored).await
     } else {
         alone(office, lxd, stored).await
     }
 }
 
-/// The heartbeat of the agent of a machine, if it says that it controls.
-async fn leads(office: &Office, target: &HostTarget) -> Option<Beat> {
+/// The heartbeat of the agent of a machine, if it says that it controls; why not otherwise.
+async fn leads(office: &Office, target: &HostTarget) -> Result<Beat, String> {
     let host = office.hosts.host(target);
-    let beat = tokio::time::timeout(HEARTBEAT, host.beat())
-        .await
-        .ok()?
-        .ok()?;
+    let beat = match tokio::time::timeout(HEARTBEAT, host.beat()).await {
+        Ok(answer) => answer.map_err(|error| error.to_string())?,
+        Err(_) => return Err(format!("no answer within {} s", HEARTBEAT.as_secs())),
+    };
     let current = beat.epoch >= office.machine.epochs.highest().number;
-    (beat.leading && current).then_some(beat)
+    if beat.leading && current {
+        Ok(beat)
+    } else {
+        Err(format!(
+            "the agent of {} answers and does not control",
+            target.name
+        ))
+    }
+}
+
+/// Keeps a copy of what the controller shows, which has changed: should it be lost, this agent
+/// tells what it carried. Whether that worked.
+async fn keep_report(office: &Office, leader: &HostTarget) -> bool {
+    let asked = office.client.forward(
+        leader,
+        axum::http::Method::GET,
+        "/v1/control/status",
+        Default::default(),
+        REPORT,
+    );
+    let Ok(answer) = asked.await else {
+        return false;
+    };
+    let Ok(told) = serde_json::from_slice::<AgentStatus>(&answer.body) else {
+        return false;
+    };
+    // One that has just taken over knows less than what is kept here.
+    let Some(report) = told.report.filter(|report| report.synced && !told.cached) else {
+        return false;
+    };
+    let kept = office.keep(|kept| {
+        kept.report = Some(report);
+        kept.machines = told.machines;
+    });
+    kept.inspect_err(|error| tracing::warn!(%error, "what the controller told was not kept"))
+        .is_ok()
 }
 
 /// Keeps a copy of the controller's memory, which has changed; whether that worked.
@@ -178,7 +228,7 @@ async fn keep_copy(office: &Office) -> bool {
     let Ok(Some(read)) = Store::new(lxd).read().await else {
         return false;
     };
-    match office.keep(read.memory, office.kept().report) {
+    match office.keep(|kept| kept.memory = Some(read.memory)) {
         Ok(()) => true,
         Err(error) => {
             tracing::warn!(%error, "the accepted state was not kept");
@@ -257,19 +307,15 @@ async fn lost_its_cluster(office: &Office) -> Option<String> {
     })
 }
 
-async fn in_a_cluster(
-    office: &Office,
-    lxd: Lxd,
-    stored: Option<Read>,
-    silence: &mut Silence,
-) -> Next {
+async fn in_a_cluster(office: &Office, lxd: Lxd, stored: Option<Read>) -> Next {
     let name = office.name().to_owned();
     let lease = stored
         .as_ref()
         .map(|r| r.memory.lease.clone())
         .unwrap_or_default();
     if let Some(read) = &stored {
-        if let Err(error) = office.keep(read.memory.clone(), office.kept().report) {
+        let memory = read.memory.clone();
+        if let Err(error) = office.keep(|kept| kept.memory = Some(memory)) {
             tracing::warn!(%error, "the accepted state was not kept");
         }
         if lease.holder == name {
@@ -279,19 +325,37 @@ async fn in_a_cluster(
             };
         }
     }
-    if !lease.holder.is_empty() {
-        let Some(target) = office.target(&lease.holder) else {
-            return Next::Wait(format!(
-                "{} controls, and nothing says where it is",
-                lease.holder
-            ));
-        };
-        if leads(office, &target).await.is_some() {
-            silence.heard();
+    // Both at once: with a member of LXD lost, either may take its time.
+    let (heard, members) = tokio::join!(
+        async {
+            if lease.holder.is_empty() {
+                return Ok(None);
+            }
+            let Some(target) = office.target(&lease.holder) else {
+                return Err(format!(
+                    "{} controls, and nothing says where it is",
+                    lease.holder
+                ));
+            };
+            match leads(office, &target).await {
+                Ok(_) => Ok(Some(target)),
+                Err(error) => {
+                    office.witness.missed_leader(&lease.holder, &error);
+                    Ok(None)
+                }
+            }
+        },
+        lxd.members()
+    );
+    match heard {
+        Ok(Some(target)) => {
+            office.witness.heard_leader(&target.name);
             return Next::Follow(target);
         }
+        Ok(None) => {}
+        Err(reason) => return Next::Wait(reason),
     }
-    let members = match lxd.members().await {
+    let members = match members {
         Ok(members) => members,
         Err(e) => return Next::Wait(format!("the members of the cluster cannot be read: {e}")),
     };
@@ -317,7 +381,7 @@ async fn in_a_cluster(
             )
         }
         Some(read) => {
-            let silent = silence.of(&lease);
+            let silent = office.witness.silence_of(&lease.holder);
             let patience = if lease.holder.is_empty() {
                 Duration::ZERO
             } else {
@@ -395,6 +459,7 @@ async fn lead(
         memory,
         concurrency: CONCURRENCY,
     }));
+    office.witness.forget();
     office.set_duty(Duty::Leading(controller.clone()));
     // Cancel safe: the controller is stopped below, whatever ended it.
     tokio::select! {
@@ -407,10 +472,7 @@ async fn lead(
         () = keep(office, &controller) => {}
     }
     // What is shown from now on is the end of it, not what was written a second ago.
-    let last = office.keep(controller.memory(), Some(controller.status()));
-    if let Err(error) = last {
-        tracing::warn!(%error, "the accepted state was not kept");
-    }
+    keep_own(office, &controller);
     epochs.set_claim(None);
     office.set_duty(Duty::Waiting(
         "this member has just stopped controlling".to_owned(),
@@ -449,12 +511,25 @@ async fn keep(office: &Office, controller: &Controller) {
             continue;
         }
         version = Some(now);
-        office
-            .machine
-            .memory_version
-            .store(now.0, std::sync::atomic::Ordering::Relaxed);
-        if let Err(error) = office.keep(controller.memory(), Some(controller.status())) {
-            tracing::warn!(%error, "the accepted state was not kept");
+        let machine = &office.machine;
+        machine.memory_version.store(now.0, Ordering::Relaxed);
+        machine.shown.store(now.1, Ordering::Relaxed);
+        keep_own(office, controller);
+    }
+}
+
+/// Keeps what the controller here knows. While it has not looked at everything, what was known
+/// before says more than its report.
+fn keep_own(office: &Office, controller: &Controller) {
+    let report = controller.status();
+    let kept = office.keep(|kept| {
+        kept.memory = Some(controller.memory());
+        if report.synced {
+            kept.report = Some(report);
+            kept.machines = super::last_known::machines_of(controller);
         }
+    });
+    if let Err(error) = kept {
+        tracing::warn!(%error, "the accepted state was not kept");
     }
 }

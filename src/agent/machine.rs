@@ -52,6 +52,8 @@ pub struct Machine {
     /// The newest version of the controller's memory it has seen, while this agent leads; the
     /// controller keeps it up to date.
     pub memory_version: AtomicU64,
+    /// The version of what the controller shows, likewise.
+    pub shown: AtomicU64,
 }
 
 impl Machine {
@@ -79,10 +81,12 @@ impl Machine {
             trust_version: self.trust.version(),
             memory_version: self.memory_version.load(Ordering::Relaxed),
             leading: self.epochs.epoch().is_some(),
+            shown: self.shown.load(Ordering::Relaxed),
             lxd_started: self.lxd_started.get(),
             boot_id: self.local.boot_id(),
             ovn: self.ovn_changes.get(),
             ceph: self.local.ceph_running(),
+            disks: self.local.disks_now(),
         })
     }
 

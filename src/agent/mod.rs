@@ -14,6 +14,7 @@ pub mod control_socket;
 pub mod directory;
 pub mod epoch;
 pub mod host_routes;
+pub mod last_known;
 pub mod lead;
 pub mod lxd_watch;
 pub mod machine;
@@ -21,6 +22,7 @@ pub mod office;
 mod serve;
 pub mod server;
 pub mod trust;
+pub mod witness;
 
 pub use config::{Config, ConfigError, Overrides};
 pub use control_socket::LocalCaller;
@@ -158,6 +160,7 @@ pub async fn start(config: Config) -> Result<Agent, StartError> {
         ovn_changes: OvnChanges::default(),
         port: config.port,
         memory_version: AtomicU64::new(0),
+        shown: AtomicU64::new(0),
     });
     let client = PeerClient::new(
         Arc::clone(&identity),
@@ -195,6 +198,7 @@ impl Agent {
         )?);
         let (stop, tasks) = (self.stop.clone(), self.tasks.clone());
         tasks.spawn(lead::run(Arc::clone(&office), stop.clone()));
+        tasks.spawn(witness::run(Arc::clone(&office), stop.clone()));
         tasks.spawn(directory::run(Arc::clone(&office), stop));
         let routes = Routes {
             control: control::local_routes(Arc::clone(&office)),

@@ -3,6 +3,7 @@
 
 use super::api::{DirectoryStatus, MachineStatus, Role};
 use super::machine::Machine;
+use super::witness::Witness;
 use crate::reconcile::Controller;
 use crate::reconcile::controller::StatusReport;
 use crate::reconcile::memory::Memory;
@@ -45,6 +46,8 @@ pub struct Kept {
     pub memory: Option<Memory>,
     /// Its last report.
     pub report: Option<StatusReport>,
+    /// The machines, as it saw them last.
+    pub machines: BTreeMap<String, MachineStatus>,
 }
 
 /// What this agent remembers of its own directory.
@@ -71,6 +74,8 @@ pub struct Office {
     pub duty: watch::Sender<Duty>,
     /// Wakes the one who decides about leading.
     pub consider: Notify,
+    /// Who of the others is heard while the controller is silent.
+    pub witness: Witness,
     reading: watch::Sender<Option<Reading>>,
     directory_status: Mutex<DirectoryStatus>,
     kept: Mutex<Kept>,
@@ -116,6 +121,7 @@ impl Office {
             directory: config.directory.clone(),
             duty: watch::Sender::new(Duty::Waiting("the agent has just started".to_owned())),
             consider: Notify::new(),
+            witness: Witness::default(),
             reading: watch::Sender::new(None),
             directory_status: Mutex::new(status),
             kept: Mutex::new(kept),
@@ -211,15 +217,16 @@ impl Office {
         lock(&self.kept).clone()
     }
 
-    /// Keeps the accepted state on disk.
+    /// Changes the accepted state that is kept, on disk too.
     ///
     /// # Errors
     /// It cannot be stored.
-    pub fn keep(&self, memory: Memory, report: Option<StatusReport>) -> Result<(), StateFileError> {
-        let kept = Kept {
-            memory: Some(memory),
-            report,
-        };
+    pub fn keep(&self, change: impl FnOnce(&mut Kept)) -> Result<(), StateFileError> {
+        let mut kept = self.kept();
+        change(&mut kept);
+        if kept == *lock(&self.kept) {
+            return Ok(());
+        }
         let bytes = serde_json::to_vec(&kept).unwrap_or_default();
         *lock(&self.kept) = kept;
         self.declare_pins();
@@ -292,12 +299,5 @@ impl Office {
             resource.kind() == Kind::Cluster
                 && matches!(&resource.spec, Spec::Cluster(c) if c.initiator == self.name())
         })
-    }
-
-    /// The machines as they are shown.
-    pub fn machines(&self) -> BTreeMap<String, MachineStatus> {
-        self.controller()
-            .map(|c| super::control::machines_of(&c))
-            .unwrap_or_default()
     }
 }

@@ -23,7 +23,8 @@ pub struct Args {
     )]
     files: Vec<PathBuf>,
 
-    /// Wait until everything that was applied is ready: 0 then, 1 when the time is over
+    /// Wait until everything that was applied is ready: 0 then, 1 when the time is over or
+    /// somebody must change something first
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
 

@@ -5,7 +5,7 @@ use super::client::Client;
 use super::error::CommandError;
 use super::get::to_yaml;
 use super::output::{Paint, age, change, indented, lines, print, refusal, table};
-use super::status::{clock, tell_if_old};
+use super::status::{clock, sentence, tell_if_old};
 use super::{events, objects};
 use crate::reconcile::history::Event;
 use crate::reconcile::status::{ConditionType, ObjectStatus};
@@ -149,6 +149,9 @@ impl Described<'_> {
                     format!(" for {}", age(now, c.last_transition_time))
                 });
                 rows.push(("Status", format!("{word}{since}")));
+                if status.ready() && status.gone_at.is_some() {
+                    rows.push(("Going", sentence(status, now)));
+                }
                 // A retry may be due already.
                 if let Some(at) = status.retry_at.filter(|at| *at > now) {
                     rows.push(("Tried again in", age(at, now)));

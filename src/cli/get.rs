@@ -145,7 +145,7 @@ fn rows(
         let row = Row {
             word: object.word(),
             age: since(object, now),
-            message: sentence(object),
+            message: sentence(object, now),
             origin: object
                 .origin
                 .as_ref()

@@ -20,12 +20,22 @@ pub async fn resources(client: &Client, paths: &[PathBuf]) -> Result<Vec<Resourc
         Err(_) if !draft.broken.is_empty() => Vec::new(),
         Err(error) => return Err(error.into()),
     };
+    warn(&draft, &others);
     let reading = draft.check(&others);
     refuse_broken(reading.broken.iter().flat_map(|b| &b.diagnostics))?;
     if reading.resources.is_empty() {
         return Err(nothing(paths));
     }
     Ok(reading.resources)
+}
+
+/// Tells of what is valid and will not do what its writer expects.
+pub fn warn(draft: &Draft, others: &[Resource]) {
+    let warnings = draft.warnings(others);
+    if !warnings.is_empty() {
+        let shown = render::warnings(&warnings, Paint::of_stderr().on());
+        tell(&format!("{shown}\n"));
+    }
 }
 
 /// What the documents of files are, whether they are valid or not.

@@ -57,7 +57,7 @@ impl From<Exit> for ExitCode {
 
 /// Keeps a private cloud as a directory of YAML says.
 #[derive(Debug, Parser)]
-#[command(name = "microcloud", version, disable_help_subcommand = true)]
+#[command(name = "microcloud", version)]
 struct Args {
     /// The socket of the agent on this machine [default: /run/microcloud/control.socket]
     #[arg(
@@ -86,7 +86,7 @@ enum Command {
     Describe(describe::Args),
     /// Show everything at once: 0 as wanted, 1 not
     Status(status::Args),
-    /// Wait until objects are ready
+    /// Wait until objects are ready: 0 then, 1 when they do not become so
     Wait(wait::Args),
     /// Show what happened
     Events(events::Args),

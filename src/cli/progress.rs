@@ -186,6 +186,7 @@ mod tests {
             word: "Reconciling",
             message: message.into(),
             refused: Vec::new(),
+            stuck: false,
         }
     }
 

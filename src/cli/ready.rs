@@ -6,9 +6,11 @@ use super::error::CommandError;
 use super::output::{Paint, count, lines, name, print, refusal, table, tell};
 use super::progress::Progress;
 use crate::agent::api::AgentStatus;
-use crate::reconcile::plan::Refused;
+use crate::reconcile::controller::StatusReport;
+use crate::reconcile::plan::{Refused, Topic, reasons};
 use crate::reconcile::status::{ConditionType, ObjectStatus};
 use crate::resources::ObjectRef;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -17,6 +19,14 @@ const ROUND: Duration = Duration::from_secs(10);
 
 /// The pause when the agent answers at once with nothing new, or not at all.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long nothing but somebody's help may be missing before the waiting ends: what was changed a
+/// moment ago may still be judged by what was seen before.
+const STUCK: Duration = Duration::from_secs(5);
+
+/// Reasons of a refusal that may pass by themselves: members that are being updated one after
+/// another, services that are away.
+const PASSING: [&str; 3] = [reasons::VERSION, reasons::CEPH_GONE, reasons::OVN];
 
 /// What is waited for.
 #[derive(Debug, Clone)]
@@ -50,6 +60,8 @@ pub struct Unready {
     pub message: String,
     /// What is refused about it.
     pub refused: Vec<Refused>,
+    /// Whether it cannot become ready unless somebody changes something.
+    pub stuck: bool,
 }
 
 impl Unready {
@@ -59,6 +71,7 @@ impl Unready {
             word,
             message: message.into(),
             refused: Vec::new(),
+            stuck: false,
         }
     }
 }
@@ -89,7 +102,7 @@ pub fn unready(status: &AgentStatus, wanted: &Wanted) -> (Vec<Unready>, usize) {
         Wanted::Objects(objects) => {
             let left = objects.iter().filter_map(|object| {
                 match report.objects.iter().find(|o| o.object == *object) {
-                    Some(found) => not_ready(found),
+                    Some(found) => not_ready(found, report),
                     None => Some(Unready::new(
                         name(object),
                         "Reconciling",
@@ -106,7 +119,7 @@ pub fn unready(status: &AgentStatus, wanted: &Wanted) -> (Vec<Unready>, usize) {
                 .filter(|o| objects.contains(&o.object));
             let left = there.filter(|o| !o.orphaned()).map(|found| {
                 let still = Unready::new(name(&found.object), "Deleting", "it is still there");
-                not_ready(found).unwrap_or(still)
+                not_ready(found, report).unwrap_or(still)
             });
             (left.collect(), objects.len())
         }
@@ -114,7 +127,8 @@ pub fn unready(status: &AgentStatus, wanted: &Wanted) -> (Vec<Unready>, usize) {
             // What nothing wants any more and stays is nothing to wait for.
             let wanted: Vec<&ObjectStatus> =
                 report.objects.iter().filter(|o| !o.orphaned()).collect();
-            let mut left: Vec<Unready> = wanted.iter().filter_map(|o| not_ready(o)).collect();
+            let mut left: Vec<Unready> =
+                wanted.iter().filter_map(|o| not_ready(o, report)).collect();
             for (source, state) in &report.sources {
                 if let Some(reason) = &state.unreadable {
                     left.push(Unready::new(source.to_string(), "Unreadable", reason));
@@ -143,7 +157,7 @@ pub fn unready(status: &AgentStatus, wanted: &Wanted) -> (Vec<Unready>, usize) {
     }
 }
 
-fn not_ready(status: &ObjectStatus) -> Option<Unready> {
+fn not_ready(status: &ObjectStatus, report: &StatusReport) -> Option<Unready> {
     let ready = status.condition(ConditionType::Ready);
     let current = ready.is_some_and(|c| c.observed_generation == status.generation);
     if status.ready() && current {
@@ -163,11 +177,38 @@ fn not_ready(status: &ObjectStatus) -> Option<Unready> {
         word,
         message,
         refused: status.refused.clone(),
+        stuck: current && stuck(status, report, &mut BTreeSet::new()),
+    })
+}
+
+/// Whether an object can only become ready when somebody changes something: it is refused, or
+/// waits for one that is.
+fn stuck<'a>(
+    status: &'a ObjectStatus,
+    report: &'a StatusReport,
+    asked: &mut BTreeSet<&'a ObjectRef>,
+) -> bool {
+    if status.condition(ConditionType::Stalled).is_some() {
+        let passes = |r: &Refused| PASSING.contains(&r.reason.as_str());
+        return !status.refused.iter().any(passes);
+    }
+    // What waits in a circle is not for this to judge.
+    if !asked.insert(&status.object) {
+        return false;
+    }
+    status.waiting_on.iter().any(|waiting| match &waiting.on {
+        Topic::Object(object) => report
+            .objects
+            .iter()
+            .any(|o| o.object == *object && !o.ready() && stuck(o, report, asked)),
+        _ => false,
     })
 }
 
 /// Waits until all that is wanted is so: 0 then, 1 when the time is over, with what is not and
-/// why. What is refused is told at once; it may be approved or mended meanwhile.
+/// why. What is refused is told at once. When all that is left is refused, or waits for what is,
+/// waiting does not help: it ends with 1 then as well, after a moment in which it may be approved
+/// or mended.
 ///
 /// # Errors
 /// The agent does not answer: at the beginning, or still when the time is over.
@@ -183,6 +224,7 @@ pub async fn wait(
     let mut progress = Progress::start(wanted.word());
     let mut status = client.status(0, Duration::ZERO).await?;
     let mut lost: Option<ClientError> = None;
+    let mut stuck: Option<Instant> = None;
     loop {
         let (not_ready, expected) = unready(&status, wanted);
         progress.show(&not_ready, expected);
@@ -199,11 +241,23 @@ pub async fn wait(
             if let Some(error) = lost {
                 return Err(error.into());
             }
-            tell(&late(&not_ready, expected, start.elapsed()));
+            tell(&late(&not_ready, expected, start.elapsed(), false));
             return Ok(Exit::NotAsWanted);
         }
+        let mut pause = left(asked).min(ROUND);
+        if lost.is_none() && not_ready.iter().all(|one| one.stuck) {
+            let since = *stuck.get_or_insert(asked);
+            pause = pause.min(STUCK.saturating_sub(asked - since));
+            if pause.is_zero() {
+                progress.end();
+                tell(&late(&not_ready, expected, start.elapsed(), true));
+                return Ok(Exit::NotAsWanted);
+            }
+        } else {
+            stuck = None;
+        }
         let before = version(&status);
-        match client.status(before, left(asked).min(ROUND)).await {
+        match client.status(before, pause).await {
             Ok(next) => {
                 if lost.take().is_some() {
                     progress.note("the agent answers again");
@@ -230,8 +284,8 @@ fn version(status: &AgentStatus) -> u64 {
     status.report.as_ref().map_or(0, |r| r.version)
 }
 
-/// What is said when the time is over.
-fn late(not_ready: &[Unready], expected: usize, elapsed: Duration) -> String {
+/// What is said when the time is over, or when waiting does not help.
+fn late(not_ready: &[Unready], expected: usize, elapsed: Duration, stuck: bool) -> String {
     let elapsed = super::output::span(elapsed.as_secs());
     // Not about any object, but about the controller itself.
     if let [Unready { name, message, .. }] = not_ready
@@ -260,5 +314,9 @@ fn late(not_ready: &[Unready], expected: usize, elapsed: Duration) -> String {
     let are = if number == 1 { "is" } else { "are" };
     let of = count(expected, "resource");
     let rows = lines(&rows, "  ");
-    format!("error: after {elapsed}, {number} of {of} {are} not ready:\n{rows}{commands}")
+    let why = match stuck {
+        true => ", and waiting does not help: somebody must change something",
+        false => "",
+    };
+    format!("error: after {elapsed}, {number} of {of} {are} not ready{why}:\n{rows}{commands}")
 }

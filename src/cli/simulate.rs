@@ -85,7 +85,9 @@ const MANY: usize = 100;
 /// not valid.
 pub fn run(args: Args) -> Exit {
     let began = WallInstant::now();
-    let reading = files::read(&args.paths, &mut std::io::stdin().lock(), &[]);
+    let draft = files::draft(&args.paths, &mut std::io::stdin().lock());
+    super::inputs::warn(&draft, &[]);
+    let reading = draft.check(&[]);
     let read = began.elapsed();
     if let Some(exit) = invalid(&reading) {
         return exit;

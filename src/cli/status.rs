@@ -57,9 +57,11 @@ fn as_wanted(status: &AgentStatus) -> bool {
 pub fn tell_if_old(status: &AgentStatus) {
     if status.cached {
         let reason = status.reason.as_deref().unwrap_or("no controller answers");
-        tell(&format!(
-            "note: nobody controls, this was known last: {reason}\n"
-        ));
+        let who = match &status.leader {
+            Some(leader) if status.role == Role::Leading => format!("{leader} controls"),
+            _ => "nobody controls".to_owned(),
+        };
+        tell(&format!("note: {who}, this was known last: {reason}\n"));
     }
 }
 
@@ -136,8 +138,13 @@ fn controller(status: &AgentStatus, now: Timestamp, paint: Paint) -> String {
     match report {
         None => line.push_str("; nothing is known yet"),
         Some(report) if status.cached => {
-            let age = age(now, report.at);
-            let old = format!("; all below is what was known {age} ago");
+            let age = age(now, status.told_at.unwrap_or(report.at));
+            let old = match &status.told_by {
+                Some(by) => {
+                    format!("; all below is as {by} told it last, {age} ago, but for who answers")
+                }
+                None => format!("; all below is what was known {age} ago"),
+            };
             line.push_str(&paint.yellow(&old));
         }
         Some(report) if !report.synced => line.push_str("; it looks at everything first"),
@@ -221,7 +228,7 @@ fn objects(objects: &[ObjectStatus], now: Timestamp, paint: Paint) -> String {
             name(&object.object).into(),
             paint.word(object.word()),
             since(object, now).into(),
-            sentence(object).into(),
+            sentence(object, now).into(),
         ]);
     }
     lines(&rows, "  ")
@@ -234,10 +241,22 @@ pub fn since(object: &ObjectStatus, now: Timestamp) -> String {
         .map_or_else(String::new, |c| age(now, c.last_transition_time))
 }
 
-/// Why an object is not ready, in one sentence; nothing when it is.
-pub fn sentence(object: &ObjectStatus) -> String {
-    match object.condition(ConditionType::Ready) {
-        Some(ready) if !ready.status => ready.message.clone(),
+/// Why an object is not ready, in one sentence, or that it does not stay; nothing when it is and
+/// does.
+pub fn sentence(object: &ObjectStatus, now: Timestamp) -> String {
+    match (object.condition(ConditionType::Ready), object.gone_at) {
+        (Some(ready), _) if !ready.status => ready.message.clone(),
+        (_, Some(at)) => {
+            let left = u64::try_from(at.as_second() - now.as_second()).unwrap_or(0);
+            let then = match object.object.kind.never_pruned() {
+                true => "it is left as it is then, and shown as Orphaned",
+                false => "it is deleted then, if it was made here and is not to be retained",
+            };
+            format!(
+                "its resource is gone; that counts in {}: {then}",
+                span(left.max(1))
+            )
+        }
         _ => String::new(),
     }
 }

@@ -23,7 +23,7 @@ enum Output {
     Text,
     /// One line for each error
     Line,
-    /// For programs: {"valid", "resources", "errors"}
+    /// For programs: {"valid", "resources", "errors", "warnings"}
     Json,
 }
 
@@ -34,11 +34,16 @@ struct Report<'a> {
     /// How many resources are valid.
     resources: usize,
     errors: Vec<&'a Diagnostic>,
+    /// What is valid and will not do what its writer expects.
+    warnings: &'a [Diagnostic],
 }
 
-/// Runs the command: 0 when everything is valid, 2 when not or when there is nothing.
+/// Runs the command: 0 when everything is valid, warnings or not; 2 when not or when there is
+/// nothing.
 pub fn run(args: Args) -> Exit {
-    let reading = files::read(&args.paths, &mut std::io::stdin().lock(), &[]);
+    let draft = files::draft(&args.paths, &mut std::io::stdin().lock());
+    let warnings = draft.warnings(&[]);
+    let reading = draft.check(&[]);
     let errors: Vec<&Diagnostic> = reading
         .broken
         .iter()
@@ -46,7 +51,7 @@ pub fn run(args: Args) -> Exit {
         .collect();
     let valid = errors.is_empty() && !reading.resources.is_empty();
     // A reader that went away (`| head`) does not change whether the files are valid.
-    let _ = print(&args, &reading, errors, valid);
+    let _ = print(&args, &reading, errors, &warnings, valid);
     if valid { Exit::Done } else { Exit::Invalid }
 }
 
@@ -54,6 +59,7 @@ fn print(
     args: &Args,
     reading: &Reading,
     errors: Vec<&Diagnostic>,
+    warnings: &[Diagnostic],
     valid: bool,
 ) -> std::io::Result<()> {
     let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
@@ -64,11 +70,15 @@ fn print(
                 valid,
                 resources: count,
                 errors,
+                warnings,
             };
             serde_json::to_writer_pretty(&mut out, &report)?;
             return writeln!(out);
         }
         Output::Line => {
+            for warning in warnings {
+                writeln!(err, "warning: {warning}")?;
+            }
             for error in &errors {
                 writeln!(err, "{error}")?;
             }
@@ -76,6 +86,12 @@ fn print(
         Output::Text => {
             let colored = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
             let color = colored && std::io::stderr().is_terminal();
+            let both = match errors.is_empty() || warnings.is_empty() {
+                true => "",
+                false => "\n",
+            };
+            let warnings = render::warnings(warnings, color);
+            write!(err, "{warnings}{both}")?;
             write!(err, "{}", render::render(errors.iter().copied(), color))?;
         }
     }
@@ -84,7 +100,14 @@ fn print(
     }
     match count {
         0 => writeln!(err, "error: there are no resources"),
-        1 => writeln!(out, "1 resource is valid"),
-        _ => writeln!(out, "{count} resources are valid"),
+        _ => {
+            let are = if count == 1 { "is" } else { "are" };
+            let warned = match warnings.len() {
+                0 => String::new(),
+                number => format!(", with {}", super::output::count(number, "warning")),
+            };
+            let count = super::output::count(count, "resource");
+            writeln!(out, "{count} {are} valid{warned}")
+        }
     }
 }

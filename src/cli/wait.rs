@@ -32,7 +32,8 @@ enum For {
     Delete,
 }
 
-/// Runs the command: 0 when all of it is as waited for, 1 when the time is over.
+/// Runs the command: 0 when all of it is as waited for, 1 when the time is over or all that is left
+/// needs somebody's help.
 ///
 /// # Errors
 /// There is no such object, or no agent answers.

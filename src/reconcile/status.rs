@@ -70,6 +70,9 @@ pub struct ObjectStatus {
     /// When it is tried again after a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
+    /// When it counts that its resource is not there any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_at: Option<Timestamp>,
 }
 
 impl ObjectStatus {
@@ -125,7 +128,31 @@ impl ObjectStatus {
             refused: Vec::new(),
             notes: Vec::new(),
             retry_at: None,
+            gone_at: None,
         }
+    }
+
+    /// Says of an object that somebody else reported on that it is not ready since `at`.
+    pub fn not_ready(&mut self, reason: &str, message: &str, at: Timestamp) {
+        let condition = |kind: ConditionType, status: bool, observed_generation: u64| Condition {
+            kind,
+            status,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            last_transition_time: at,
+            observed_generation,
+        };
+        let ready = self.condition(ConditionType::Ready);
+        if ready.is_some_and(|c| !c.status) {
+            // It was not ready for another reason, which it goes on saying.
+            return;
+        }
+        let observed = ready.map_or(0, |c| c.observed_generation);
+        self.conditions.retain(|c| c.kind != ConditionType::Ready);
+        self.conditions
+            .insert(0, condition(ConditionType::Ready, false, observed));
+        self.conditions
+            .push(condition(ConditionType::Reconciling, true, observed));
     }
 
     /// The word a table shows.
@@ -210,6 +237,7 @@ pub fn make(inputs: &Inputs<'_>, before: Option<&ObjectStatus>) -> ObjectStatus 
         refused: plan.refused.clone(),
         notes: plan.notes.clone(),
         retry_at: inputs.retry_at,
+        gone_at: None,
     }
 }
 

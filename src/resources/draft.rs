@@ -1,5 +1,6 @@
 //! A reading whose documents are decoded and not yet compared with one another.
 
+use super::Diagnostic;
 use super::decode::{Decoded, Located, decode_file};
 use super::object::SourceName;
 use super::resource::{Resource, hex};
@@ -51,6 +52,11 @@ impl Draft {
     pub(super) fn add(&mut self, decoded: Decoded) {
         self.resources.extend(decoded.resources);
         self.broken.extend(decoded.broken);
+    }
+
+    /// What is valid and yet will not do what its writer expects; see [`validate::warnings`].
+    pub fn warnings(&self, others: &[Resource]) -> Vec<Diagnostic> {
+        validate::warnings(&self.resources, others, &self.broken)
     }
 
     /// Validates every document, alone and together with `others`: what the other sources hold.

@@ -4,9 +4,22 @@ use super::diagnostic::Diagnostic;
 use super::text::column_in_excerpt;
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 
-/// Renders messages one below the other, with an empty line between them. `color` asks for the
+/// Renders errors one below the other, with an empty line between them. `color` asks for the
 /// colours of a terminal.
 pub fn render<'a>(diagnostics: impl IntoIterator<Item = &'a Diagnostic>, color: bool) -> String {
+    all(diagnostics, &Level::ERROR, color)
+}
+
+/// As [`render`], as warnings.
+pub fn warnings<'a>(diagnostics: impl IntoIterator<Item = &'a Diagnostic>, color: bool) -> String {
+    all(diagnostics, &Level::WARNING, color)
+}
+
+fn all<'a>(
+    diagnostics: impl IntoIterator<Item = &'a Diagnostic>,
+    level: &Level<'_>,
+    color: bool,
+) -> String {
     let renderer = if color {
         Renderer::styled()
     } else {
@@ -17,14 +30,14 @@ pub fn render<'a>(diagnostics: impl IntoIterator<Item = &'a Diagnostic>, color: 
         if !text.is_empty() {
             text.push('\n');
         }
-        text.push_str(&one(diagnostic, &renderer));
+        text.push_str(&one(diagnostic, level, &renderer));
         text.push('\n');
     }
     text
 }
 
-fn one(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
-    let title = Level::ERROR.primary_title(&diagnostic.message);
+fn one(diagnostic: &Diagnostic, level: &Level<'_>, renderer: &Renderer) -> String {
+    let title = level.clone().primary_title(&diagnostic.message);
     let origin = Origin::path(&diagnostic.file);
     let mut group = if diagnostic.line == 0 {
         title.element(origin)

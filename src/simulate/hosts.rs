@@ -12,16 +12,18 @@ use super::process::{CONNECT_TIMEOUT, Origin, SimProcess, SimTransport};
 use super::world::{Shared, World};
 use crate::services::ceph::Ceph;
 use crate::services::host::{
-    Beat, BootstrapLxd, CephAnswer, CephRequest, ClearHalfMade, HalfMade, Host, HostError,
-    HostReport, HostTarget, Hosts, JoinLxd, Leftovers, LxdReport, LxdState, OvnAnswer, OvnRequest,
-    PathsReport, PathsRequest, Reach, TrustStore, UndoJoin, WipeDisk,
+    Beat, BootstrapLxd, CephAnswer, CephRequest, ClearHalfMade, DiskReport, HalfMade, Host,
+    HostError, HostReport, HostTarget, Hosts, JoinLxd, Leftovers, LxdReport, LxdState, OvnAnswer,
+    OvnRequest, PathsReport, PathsRequest, Reach, TrustStore, UndoJoin, WipeDisk,
 };
 use crate::services::lxd::requests::JoinRequest;
 use crate::services::lxd::{Lxd, LxdError};
 use async_trait::async_trait;
 use base64::Engine;
 use serde_json::Value;
+use std::collections::hash_map::DefaultHasher;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -119,6 +121,8 @@ impl Host for SimHost {
                     boot_id: boot_id(&world, machine),
                     ovn: world.ovn_changes(machine),
                     ceph: Vec::new(),
+                    disks: disks_now(&m.disks),
+                    ..Beat::default()
                 })
             })
             .await
@@ -425,6 +429,15 @@ const READY: Duration = Duration::from_secs(30);
 
 /// A machine without an agent answers at once.
 const REFUSED: &str = "connection refused";
+
+/// Changes when a disk comes or goes.
+fn disks_now(disks: &[DiskReport]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for disk in disks {
+        disk.path.hash(&mut hasher);
+    }
+    hasher.finish()
+}
 
 /// Everything seen on one machine.
 pub(super) fn report(world: &World, machine: usize) -> HostReport {

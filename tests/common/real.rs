@@ -296,7 +296,7 @@ impl Cloud {
     /// Starts the agents of these hosts, at every boot as well.
     pub fn start_agents(&self, hosts: &[&str]) -> Outcome {
         // What was written when tells why a restart wrote again, should a test say that it did.
-        let log = "MICROCLOUD_LOG=info,microcloud::reconcile::controller::keeper=debug";
+        let log = "MICROCLOUD_LOG=info,microcloud::reconcile::controller::keeper=debug,microcloud::agent::lead=debug";
         for host in hosts {
             self.must(host, &["systemctl", "set-environment", log])?;
         }

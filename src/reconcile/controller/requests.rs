@@ -9,7 +9,7 @@ use crate::reconcile::memory::{Approval, Lease, Memory, Suspension};
 use crate::reconcile::observe::Needs;
 use crate::reconcile::plan::{self, Change, Note, Plan, Refused, Topic, Verb, Waiting};
 use crate::reconcile::status::ObjectStatus;
-use crate::resources::accepted::{Accepted, Conflict, Refused as NotApplied};
+use crate::resources::accepted::{ABSENCE_COUNTS_AFTER, Accepted, Conflict, Refused as NotApplied};
 use crate::resources::{Broken, ObjectRef, Origin, Reading, Resource, SourceName};
 use crate::services::host::LxdReport;
 use jiff::Timestamp;
@@ -167,6 +167,12 @@ pub struct MachineReport {
     pub seen: bool,
     /// Why the last look failed.
     pub error: Option<String>,
+    /// Whether it has been silent for so long that it counts as lost; its `Member` says so too.
+    pub lost: bool,
+    /// Since when it does not answer.
+    pub silent_since: Option<Timestamp>,
+    /// What would be said of it, were it lost.
+    pub burden: String,
     /// Its agent's version.
     pub agent_version: String,
     /// Its instance service.
@@ -218,6 +224,11 @@ impl Controller {
         }
     }
 
+    /// The time, as this controller tells it.
+    pub fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
     /// What this controller counted of its own work.
     pub fn counters(&self) -> Counters {
         self.inner.state().counters
@@ -265,6 +276,8 @@ impl Controller {
     /// The machines of the members, as far as they were looked at.
     pub fn machines(&self) -> BTreeMap<String, MachineReport> {
         let state = self.inner.state();
+        let now = self.inner.clock.now();
+        let view = state.view(now);
         state
             .desired
             .members()
@@ -282,6 +295,9 @@ impl Controller {
                     address: member.address.to_string(),
                     seen: report.is_some(),
                     error: host.and_then(|h| h.error.as_ref()).map(ToString::to_string),
+                    lost: host.is_some_and(|h| plan::is_lost(h, now)),
+                    silent_since: host.and_then(|h| h.silent_since),
+                    burden: plan::burden(name, &view),
                     agent_version: report.map(|r| r.agent_version.clone()).unwrap_or_default(),
                     service,
                 };
@@ -675,6 +691,14 @@ fn objects(state: &State, now: Timestamp) -> Vec<ObjectStatus> {
             let generation = generation(state.memory.inventory.get(object), Some(resource));
             ObjectStatus::not_looked_at(object, Some(&resource.origin), generation, None, now)
         });
+    }
+    let accepted = &state.memory.accepted;
+    for source in [&accepted.directory, &accepted.applied] {
+        for (object, since) in &source.absent_since {
+            if let Some(status) = objects.get_mut(object) {
+                status.gone_at = since.checked_add(ABSENCE_COUNTS_AFTER).ok();
+            }
+        }
     }
     objects.into_values().collect()
 }

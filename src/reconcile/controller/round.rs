@@ -286,7 +286,12 @@ fn record(
         let working = reason.reason == reasons::PROGRESSING || reason.reason == reasons::CLAIMED;
         if !working && told.is_none_or(|t| t.message != reason.message) {
             let (reason, message) = (reason.reason.clone(), reason.message.clone());
-            state.tell(now, Some(object), Severity::Warning, &reason, message);
+            // What somebody asked for is no trouble.
+            let severity = match reason.as_str() {
+                reasons::SUSPENDED => Severity::Normal,
+                _ => Severity::Warning,
+            };
+            state.tell(now, Some(object), severity, &reason, message);
         }
     }
     state.statuses.insert(object.clone(), status);

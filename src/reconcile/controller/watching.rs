@@ -70,14 +70,19 @@ pub(super) async fn services(inner: Arc<Inner>, mut requests: mpsc::UnboundedRec
         // was plugged in or a program that was installed.
         let regular = due.is_empty();
         due.retain(|at| *at > now);
-        inner.look_at_everything().await;
-        if regular {
-            inner.look_at_machines().await;
+        if *inner.synced.borrow() {
+            inner.look_at_everything().await;
+            if regular {
+                inner.look_at_machines().await;
+            }
+        } else {
+            // Both at once: who takes over because a machine is lost waits for it in both.
+            tokio::join!(inner.look_at_everything(), inner.look_at_who_answers());
         }
         inner.wake_all(&inner.state());
         if !*inner.synced.borrow() {
-            inner.look_at_machines().await;
             inner.try_paths().await;
+            tracing::info!("everything was looked at");
             inner.synced.send_replace(true);
         }
     }
@@ -394,6 +399,27 @@ impl Inner {
             .await;
     }
 
+    /// As [`Inner::look_at_machines`], but who does not even give a heartbeat is not waited for any
+    /// longer.
+    async fn look_at_who_answers(&self) {
+        let targets = self.targets();
+        let looks: Vec<_> = targets
+            .iter()
+            .map(|(target, _)| async move {
+                match self.hosts.host(target).beat().await {
+                    Err(error) if error.is_silence() => {
+                        self.seen(target, Err(error));
+                    }
+                    Ok(_) | Err(_) => self.look_at_machine(target).await,
+                }
+            })
+            .collect();
+        futures_util::stream::iter(looks)
+            .buffer_unordered(TOGETHER)
+            .collect::<Vec<()>>()
+            .await;
+    }
+
     /// Looks at one machine fully.
     pub(super) async fn look_at_machine(&self, target: &HostTarget) {
         let result = self.hosts.host(target).report().await;
@@ -431,9 +457,19 @@ impl Inner {
         let changed = before != (view.error.clone(), view.report.known().cloned());
         let was_in = before.1.as_ref().is_some_and(clustered);
         let moved = in_cluster(view) != was_in && before.1.is_some();
+        let disks = |report: Option<&HostReport>| report.map(|r| r.disks.clone());
+        let disks_moved =
+            before.1.is_some() && disks(before.1.as_ref()) != disks(view.report.known());
         let ceph = |report: Option<&HostReport>| report.map(|r| r.ceph.clone());
         if ceph(before.1.as_ref()) != ceph(view.report.known()) {
             self.wake_ceph(&state);
+        }
+        if disks_moved {
+            // One that was plugged in may be what was waited for, or one more of many.
+            let disks = state.desired.resources.keys();
+            for object in disks.filter(|o| o.kind == Kind::Disk) {
+                self.wake(object, Duration::ZERO);
+            }
         }
         if ovn_changed {
             self.tell_chassis(&mut state, &target.name, before.1.as_ref());
@@ -468,6 +504,7 @@ impl Inner {
                     let (restarted, rebooted) = changes(view.beat.known(), &beat);
                     let ovn_moved = view.beat.known().map_or(0, |b| b.ovn) != beat.ovn;
                     let ceph_moved = view.beat.known().is_some_and(|b| b.ceph != beat.ceph);
+                    let disks_moved = view.beat.known().is_some_and(|b| b.disks != beat.disks);
                     let was_silent = view.silent_since.take().is_some() || view.error.is_some();
                     view.error = None;
                     // A machine that is not in the cluster, or does not know it yet, changes
@@ -490,7 +527,13 @@ impl Inner {
                         self.wake(&ObjectRef::new(Kind::Member, &*target.name), Duration::ZERO);
                     }
                     (
-                        stale || restarted || rebooted || was_silent || ovn_moved || ceph_moved,
+                        stale
+                            || restarted
+                            || rebooted
+                            || was_silent
+                            || ovn_moved
+                            || ceph_moved
+                            || disks_moved,
                         needs_trust,
                     )
                 }

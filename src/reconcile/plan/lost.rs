@@ -34,8 +34,9 @@ pub(super) fn recheck(name: &str, view: &View<'_>, plan: &mut Plan) {
 }
 
 /// What a lost member carried, and what must not be touched until it is back, as the end of a
-/// sentence; empty when it carried nothing.
-pub(super) fn burden(name: &str, view: &View<'_>) -> String {
+/// sentence; empty when it carried nothing. Of a member that is there: what would be said of it,
+/// were it lost now.
+pub(crate) fn burden(name: &str, view: &View<'_>) -> String {
     let carried = carried(name, view);
     if carried.is_empty() {
         return String::new();
@@ -85,9 +86,9 @@ fn carried(name: &str, view: &View<'_>) -> String {
 fn no_more(name: &str, view: &View<'_>) -> Option<String> {
     let mut held: Vec<&str> = Vec::new();
     let members = view.world.lxd.members.known();
-    let silent = |name: &str| {
-        let host = view.world.hosts.get(name);
-        host.is_some_and(|h| h.silent_since.is_some())
+    let silent = |other: &str| {
+        let host = view.world.hosts.get(other);
+        other == name || host.is_some_and(|h| h.silent_since.is_some())
     };
     let voters: Vec<&str> = members
         .into_iter()

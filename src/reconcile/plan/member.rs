@@ -7,12 +7,14 @@ use super::{Plan, Topic, View, Waiting, cluster_stands, ovn, pool, reasons};
 use crate::catalog::{self, Owner, Scope};
 use crate::reconcile::clock::age;
 use crate::reconcile::memory::Ownership;
+use crate::reconcile::world::HostView;
 use crate::resources::kinds::{MemberSpec, MemberState};
 use crate::resources::object::DEFAULT_PROJECT;
 use crate::resources::value::{Config, Mode};
 use crate::resources::{Kind, ObjectRef, Spec};
 use crate::services::host::{HostError, HostReport, LxdReport, LxdState};
 use crate::services::lxd::types::{Member, MemberConfigKey, Versioned};
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -536,7 +538,7 @@ fn update(
             reasons::MEMBER_DOWN,
             format!(
                 "{name} is offline: {}{}",
-                seen.message,
+                whole_seconds(&seen.message),
                 if silent {
                     String::new()
                 } else {
@@ -549,7 +551,7 @@ fn update(
             reasons::VERSION,
             format!(
                 "{name} is blocked until all members run the same version: {}",
-                seen.message
+                whole_seconds(&seen.message)
             ),
         ),
         _ => {}
@@ -614,17 +616,24 @@ fn had_server_keys(view: &View<'_>, object: &ObjectRef) -> bool {
     })
 }
 
+/// Whether an agent has been silent for so long that its member counts as lost.
+pub(crate) fn is_lost(host: &HostView, now: Timestamp) -> bool {
+    host.silent_since
+        .is_some_and(|since| age(now, since) >= SILENCE)
+}
+
 /// Tells of an agent that has been silent for long; says whether it has.
 fn silent_agent(name: &str, view: &View<'_>, plan: &mut Plan) -> bool {
-    let Some(since) = view.world.hosts.get(name).and_then(|h| h.silent_since) else {
+    let host = view.world.hosts.get(name);
+    let Some((host, since)) = host.and_then(|h| Some((h, h.silent_since?))) else {
         return false;
     };
-    if age(view.now, since) >= SILENCE {
+    if is_lost(host, view.now) {
         plan.wait(
             Topic::Host(name.to_owned()),
             reasons::UNREACHABLE,
             format!(
-                "the agent of {name} has been silent since {since}: {}{}",
+                "the agent of {name} has been silent since {since:.0}: {}{}",
                 silence(name, view),
                 super::lost::burden(name, view)
             ),
@@ -722,7 +731,53 @@ fn host_of(url: &str) -> Option<String> {
     Some(address.to_string())
 }
 
+/// A sentence of LXD's without the fractions of its times: they are different every time it is
+/// asked, and nobody reads nine digits of them. Parts of addresses have three at most.
+fn whole_seconds(text: &str) -> String {
+    let mut short = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(dot) = rest.find('.') {
+        let (before, after) = rest.split_at(dot);
+        short.push_str(before);
+        let digits = after[1..].bytes().take_while(u8::is_ascii_digit).count();
+        let number = before.ends_with(|c: char| c.is_ascii_digit());
+        if !number || digits < 4 {
+            short.push('.');
+            rest = &after[1..];
+        } else {
+            rest = &after[1 + digits..];
+        }
+    }
+    short.push_str(rest);
+    short
+}
+
 /// The first characters of an id: enough to tell machines apart when people compare.
 pub(super) fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole_seconds;
+
+    #[test]
+    fn times_of_lxd_are_shown_in_seconds_and_addresses_as_they_are() {
+        assert_eq!(
+            whole_seconds(
+                "No heartbeat for 30.163902903s (2026-11-21 18:08:34.723810232 +0000 UTC)"
+            ),
+            "No heartbeat for 30s (2026-11-21 18:08:34 +0000 UTC)"
+        );
+        for same in [
+            "",
+            "no. 5",
+            "at 192.168.100.12:8443.",
+            "lxd 5.0.2",
+            "1.5s",
+            "….",
+        ] {
+            assert_eq!(whole_seconds(same), same);
+        }
+    }
 }

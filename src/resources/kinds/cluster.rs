@@ -56,7 +56,7 @@ pub enum InstanceService {
     /// LXD.
     #[default]
     Lxd,
-    /// Incus.
+    /// Incus; not in this version, which uses the machines' LXD.
     Incus,
 }
 
@@ -103,9 +103,9 @@ impl OvnTransport {
 pub enum OvnProvider {
     /// The agents run the distribution's packages.
     Packaged,
-    /// MicroOVN.
+    /// MicroOVN; not in this version, which does nothing about OVN then.
     Microovn,
-    /// Somebody else; only connected to.
+    /// Somebody else; LXD is told where its northbound database is, and nothing else is done.
     External,
     /// There is none.
     None,
@@ -136,9 +136,9 @@ pub struct CephSpec {
 pub enum CephProvider {
     /// The agents run the distribution's packages.
     Packaged,
-    /// MicroCeph.
+    /// MicroCeph; not in this version, which does nothing about Ceph then.
     Microceph,
-    /// Somebody else; only connected to.
+    /// Somebody else; nothing is done about it in this version.
     External,
     /// There is none.
     None,

@@ -17,7 +17,17 @@ pub struct DiskSpec {
     /// The device, best by `/dev/disk/by-id`; exactly one of `path` and `match`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// A filter over the machine's disks, such as `size >= 100GiB && type == nvme`.
+    /// A filter over the machine's disks, such as `size >= 100GiB && type == nvme`: clauses
+    /// `FIELD OP VALUE` with blanks between the words, joined by `&&` and `||`, which are read from
+    /// left to right without precedence or brackets; `!` and a blank before a clause turn it round.
+    /// OP is `==`, `!=`, `<`, `>`, `<=` or `>=`. Text fields are `id` (the kernel's name), `device_id`
+    /// and `device_path` (the names in `/dev/disk/by-id` and `by-path`), `model`, `type` (`nvme`,
+    /// `scsi`, `virtio`), `serial`, `wwn` and `pci_address`; they are compared by `==` and `!=` with a
+    /// regular expression that covers the whole value unless it holds `^` or `$`, small and capital
+    /// letters alike; one with blanks stands in quotes. `size` is compared with sizes such as `500GB`
+    /// or `2TiB`, `block_size` (bytes) and `rpm` with numbers; `rotational`, `read_only`, `removable`
+    /// and `mounted` with `true` or `false`. The root disk, disks that cannot be written and CD drives
+    /// are never taken.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
     pub matching: Option<String>,
     /// How many matching disks are taken on each member (all unless given).

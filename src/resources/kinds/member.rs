@@ -22,7 +22,8 @@ pub struct MemberSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Address>")]
     pub underlay_address: Option<IpAddr>,
-    /// Roles that are held besides those LXD gives by itself, such as `ovn-chassis`.
+    /// Roles that are held besides those LXD gives by itself (`database` and its like):
+    /// `ovn-chassis`, `event-hub`, and `control-plane` in newer versions of LXD.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<String>>,
     /// LXD's failure domain.
@@ -57,6 +58,6 @@ pub enum MemberState {
     Active,
     /// Its instances are moved away.
     Evacuated,
-    /// It is removed from the cluster, which needs an approval.
+    /// It is removed from the cluster; this version refuses it and says how to do it by hand.
     Absent,
 }

@@ -192,14 +192,20 @@ impl<'a> Context<'a> {
             .copied()
     }
 
+    /// Whether these are all resources of a cloud, as far as it can be told.
+    pub fn is_whole(&self) -> bool {
+        self.unknown == 0 && self.places.keys().any(|r| r.kind == Kind::Cluster)
+    }
+
+    /// The names of all resources of a kind.
+    pub fn names(&self, kind: Kind) -> Vec<&str> {
+        let of_kind = self.places.keys().filter(|r| r.kind == kind);
+        of_kind.map(|r| r.name.as_str()).collect()
+    }
+
     /// What to do about a name that is not there.
     pub fn help_for_missing(&self, kind: Kind, name: &str) -> String {
-        let names: Vec<&str> = self
-            .places
-            .keys()
-            .filter(|r| r.kind == kind)
-            .map(|r| r.name.as_str())
-            .collect();
+        let names = self.names(kind);
         if let Some(near) = nearest(name, &names) {
             return format!("did you mean `{near}`?");
         }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// Roles that are given by hand.
-const ROLES: &[&str] = &["control-plane", "event-hub", "ovn-chassis"];
+pub(super) const ROLES: &[&str] = &["control-plane", "event-hub", "ovn-chassis"];
 
 impl<'a> Check<'a> {
     pub(super) fn member(&mut self, spec: &'a MemberSpec) {

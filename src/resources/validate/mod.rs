@@ -14,6 +14,7 @@ mod network;
 mod profile;
 mod storage_pool;
 mod uplink;
+mod warnings;
 
 use super::Diagnostic;
 use super::check::nearest;
@@ -58,6 +59,28 @@ pub fn findings(
             check.found
         })
         .collect()
+}
+
+/// What is valid and yet will not do what its writer expects, of all of `resources`, in the order of
+/// their places; `others` and `broken` as in [`findings`].
+pub fn warnings(resources: &[Located], others: &[Resource], broken: &[Broken]) -> Vec<Diagnostic> {
+    let context = Context::new(resources, others, broken);
+    let mut found = Vec::new();
+    for located in resources {
+        let mut check = Check {
+            located,
+            context: &context,
+            found: Vec::new(),
+        };
+        check.everything();
+        // What is wrong is mended first.
+        if check.found.is_empty() {
+            check.warnings();
+            found.append(&mut check.found);
+        }
+    }
+    found.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+    found
 }
 
 /// The check of one resource.

@@ -219,6 +219,8 @@ pub struct Beat {
     pub memory_version: u64,
     /// Whether this agent is controlling now.
     pub leading: bool,
+    /// Changes with what the controller shows, while this agent controls.
+    pub shown: u64,
     /// Changes whenever the LXD beside it started or its connection to it broke.
     pub lxd_started: String,
     /// The boot.
@@ -227,6 +229,8 @@ pub struct Beat {
     pub ovn: u64,
     /// The units of Ceph's daemons that run, in order.
     pub ceph: Vec<String>,
+    /// Changes when a disk comes or goes.
+    pub disks: u64,
 }
 
 /// Makes a standalone LXD the first member.

@@ -159,7 +159,7 @@ fn disk(roots: &Roots, links: &Links, dir: &Path) -> Option<Found> {
 }
 
 /// Devices that have hardware, or something like it, behind them but are no disks to give away.
-fn is_no_disk(name: &str) -> bool {
+pub(super) fn is_no_disk(name: &str) -> bool {
     ["fd", "rbd", "nbd", "zram", "ram", "dm-", "md", "zd", "mtdblock"]
         .iter()
         .any(|prefix| name.starts_with(prefix))
