@@ -24,6 +24,8 @@ use crate::services::host::local::find_lxd_socket;
 use crate::services::host::{Beat, HostTarget, LxdReport};
 use crate::services::lxd::Lxd;
 use crate::services::lxd::types::Member;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -42,6 +44,10 @@ const JOINING: Duration = Duration::from_millis(100);
 /// How much later the next voter tries, so that two rarely try at once; the ETag decides if they
 /// do.
 const TURN: Duration = Duration::from_millis(1500);
+
+/// How long LXD may take to answer before it is asked another time, and how often.
+const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_MOST: u32 = 9;
 
 /// How long the controller's report may take.
 const REPORT: Duration = Duration::from_secs(5);
@@ -151,7 +157,7 @@ async fn decide(office: &Office, copies: &mut Copies) -> Next {
     };
     let store = Store::new(lxd.clone());
     let asked = Instant::now();
-    let (server, stored) = tokio::join!(lxd.server(), store.read());
+    let (server, stored) = tokio::join!(lxd.server(), again(|| store.read()));
     tracing::debug!(took = ?asked.elapsed(), server = server.is_ok(), stored = stored.is_ok(), "asked LXD");
     let server = match server {
         Ok(server) => server.value.environment,
@@ -165,6 +171,28 @@ async fn decide(office: &Office, copies: &mut Copies) -> Next {
         in_a_cluster(office, lxd, stored).await
     } else {
         alone(office, lxd, stored).await
+    }
+}
+
+/// Asks until one of the questions is answered. LXD that has lost its database's leader lets a
+/// question hang on the lost machine, and answers one that comes later.
+async fn again<T, E, F: Future<Output = Result<T, E>>>(ask: impl Fn() -> F) -> Result<T, E> {
+    let mut asked = FuturesUnordered::new();
+    asked.push(ask());
+    let mut left = AGAIN_MOST;
+    loop {
+        // Cancel safe: a question that is dropped is one that reads.
+        tokio::select! {
+            Some(answer) = asked.next() => match answer {
+                Ok(answer) => return Ok(answer),
+                Err(error) if asked.is_empty() => return Err(error),
+                Err(_) => {}
+            },
+            () = tokio::time::sleep(AGAIN), if left > 0 => {
+                left -= 1;
+                asked.push(ask());
+            }
+        }
     }
 }
 
@@ -337,6 +365,10 @@ async fn in_a_cluster(office: &Office, lxd: Lxd, stored: Option<Read>) -> Next {
                     lease.holder
                 ));
             };
+            // Who is asked all the time and says nothing need not be waited for once more.
+            if office.witness.silence_now(&lease.holder) >= SILENCE {
+                return Ok(None);
+            }
             match leads(office, &target).await {
                 Ok(_) => Ok(Some(target)),
                 Err(error) => {
@@ -531,5 +563,42 @@ fn keep_own(office: &Office, controller: &Controller) {
     });
     if let Err(error) = kept {
         tracing::warn!(%error, "the accepted state was not kept");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_hangs_is_asked_again_beside_it() {
+        let asked = Cell::new(0);
+        let begun = Instant::now();
+        let answer: Result<u32, ()> = again(|| {
+            asked.set(asked.get() + 1);
+            let number = asked.get();
+            async move {
+                if number < 3 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(number)
+            }
+        })
+        .await;
+        assert_eq!(answer, Ok(3));
+        assert_eq!(begun.elapsed(), AGAIN * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_answered_is_asked_once_and_a_failure_is_told_at_once() {
+        let asked = Cell::new(0);
+        let ask = |answer: Result<u32, u32>| {
+            asked.set(asked.get() + 1);
+            async move { answer }
+        };
+        assert_eq!(again(|| ask(Ok(1))).await, Ok(1));
+        assert_eq!(again(|| ask(Err(2))).await, Err(2));
+        assert_eq!(asked.get(), 2);
     }
 }

@@ -380,6 +380,7 @@ mod tests {
             ovn_changes: OvnChanges::default(),
             port: 1,
             memory_version: AtomicU64::new(0),
+            shown: AtomicU64::new(0),
         })
     }
 

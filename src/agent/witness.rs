@@ -145,6 +145,16 @@ impl Witness {
         }
     }
 
+    /// As [`Witness::silence_of`], but zero unless it was asked just now.
+    pub fn silence_now(&self, name: &str) -> Duration {
+        match self.silent_leader() {
+            Some((leader, silent)) if leader == name && silent.last.elapsed() <= EACH => {
+                silent.lasts()
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
     /// When the controller said last that it controls.
     pub fn told(&self) -> Option<Timestamp> {
         self.state().told
@@ -266,15 +276,15 @@ mod tests {
         // The machine slept: nobody asked for an hour.
         tokio::time::advance(Duration::from_secs(3600)).await;
         let slept = Duration::from_secs(3) + EACH;
+        assert_eq!(witness.silence_now("micro01"), Duration::ZERO);
         assert_eq!(witness.silence_of("micro01"), slept);
         for _ in 0..2 {
             witness.note("micro01", silence());
             tokio::time::advance(Duration::from_secs(2)).await;
         }
-        assert_eq!(
-            witness.silence_of("micro01"),
-            slept + Duration::from_secs(4)
-        );
+        let silent = slept + Duration::from_secs(4);
+        assert_eq!(witness.silence_of("micro01"), silent);
+        assert_eq!(witness.silence_now("micro01"), silent);
     }
 
     #[tokio::test(start_paused = true)]

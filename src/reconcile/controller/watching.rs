@@ -35,6 +35,9 @@ const UNREAD: Duration = Duration::from_secs(2);
 /// LXD says that a member is offline some 20 s after it went silent, and no event tells.
 const OFFLINE: Duration = Duration::from_secs(25);
 
+/// How often LXD is asked who is there while it takes a member for offline that answers.
+const MEMBERS: Duration = Duration::from_secs(4);
+
 /// Of a change that LXD makes on every member it tells from each as that one is done, and who
 /// asked for it last of all. To write while it is still at it makes both writes fail (5.0.2: the
 /// members' firewalls and name servers are in the midst of a change), so the last one is waited
@@ -372,6 +375,17 @@ impl Inner {
         self.state().world.secrets = secrets;
     }
 
+    /// Whether LXD takes a member for offline whose agent answers and has a connection to its LXD.
+    fn takes_for_offline(&self) -> bool {
+        let state = self.state();
+        state.world.members_down().iter().any(|name| {
+            let host = state.world.hosts.get(*name);
+            host.filter(|h| h.error.is_none())
+                .and_then(|h| h.beat.known())
+                .is_some_and(|beat| !beat.lxd_started.is_empty())
+        })
+    }
+
     fn targets(&self) -> Vec<(HostTarget, bool)> {
         let state = self.state();
         let joined = state.world.lxd.members.known();
@@ -632,6 +646,7 @@ pub(super) async fn machines(inner: Arc<Inner>) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut synced = inner.synced.subscribe();
     let mut sharing = Sharing::default();
+    let mut asked_members = Instant::now();
     tokio::select! {
         () = inner.cancel.cancelled() => return,
         ready = synced.wait_for(|ready| *ready) => if ready.is_err() { return },
@@ -654,5 +669,11 @@ pub(super) async fn machines(inner: Arc<Inner>) {
             .buffer_unordered(TOGETHER)
             .collect::<Vec<()>>()
             .await;
+        // That LXD takes a member for offline passes without any event, such as after its database
+        // has elected another leader, who has heard from nobody yet.
+        if inner.takes_for_offline() && asked_members.elapsed() >= MEMBERS {
+            asked_members = Instant::now();
+            inner.look_at_members().await;
+        }
     }
 }
