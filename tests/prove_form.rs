@@ -5,10 +5,11 @@
 mod common;
 
 use common::proof::{Page, versions};
+use common::random::Random;
 use common::real::{self, Cloud, FIRST, Outcome};
 use serde_json::{Value, json};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// The moments lie within the time that forming takes when nothing happens, and this much of it.
 const SPAN: f64 = 1.1;
@@ -113,20 +114,6 @@ fn portrait(cloud: &Cloud) -> Outcome<Value> {
     }))
 }
 
-/// A number that nobody chose, from the seed on: a linear congruence is random enough for moments.
-struct Random(u64);
-
-impl Random {
-    /// Below one.
-    fn next(&mut self) -> f64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        f64::from(u32::try_from(self.0 >> 33).unwrap_or_default()) / f64::from(1u32 << 31)
-    }
-}
-
 struct Run {
     blow: Option<(Blow, When)>,
     moment: Duration,
@@ -202,10 +189,8 @@ fn row(number: usize, run: &Run) -> String {
 #[test]
 #[ignore = "takes a quarter of an hour: make prove"]
 fn prove_forming_survives_what_happens_on_the_way() -> Outcome {
-    let seed = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)?
-        .as_secs();
-    let mut random = Random(seed);
+    let mut random = Random::of_now()?;
+    let seed = random.seed();
     let mut blows: Vec<(Blow, f64)> = Vec::new();
     // Spread over the whole time, each somewhere in its part of it.
     for part in 0..20 {

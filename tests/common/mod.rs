@@ -3,5 +3,7 @@
 pub mod ovn;
 pub mod proof;
 pub mod proxy;
+pub mod random;
+pub mod raw;
 pub mod real;
 pub mod whole;
