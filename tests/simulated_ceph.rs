@@ -361,6 +361,42 @@ async fn without_a_majority_of_monitors_it_is_said_and_they_are_started() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_monitor_that_lost_its_store_or_its_place_is_made_anew() {
+    let (cloud, controller) = formed(3).await;
+    let before = portrait(&cloud).await;
+    // micro01 also controls.
+    for member in ["micro03", "micro01"] {
+        cloud.lose_monitor(member);
+        let what = format!("the store of the monitor of {member}");
+        let took = back(&cloud, &controller, &before, &what).await;
+        assert!(took < Duration::from_secs(20), "{what}: {took:?}");
+        let remove = Command::new("mon remove").with("name", member);
+        run(&cloud.ceph("micro02"), remove).await;
+        let what = format!("the place of the monitor of {member}");
+        let took = back(&cloud, &controller, &before, &what).await;
+        assert!(took < Duration::from_secs(20), "{what}: {took:?}");
+    }
+    // While another one is out there is no majority to ask, and nothing is taken from the map.
+    cloud.lose_monitor("micro03");
+    cloud.stop_ceph("micro02", CephDaemonKind::Mon);
+    back(&cloud, &controller, &before, "both").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_it_is_formed_nothing_is_called_a_fault() {
+    let (_cloud, controller) = formed(3).await;
+    let story = story(&controller);
+    for alarm in [
+        "CephPoolGone",
+        "MonitorDown",
+        "CephHealth",
+        "PlacementGroups",
+    ] {
+        assert!(!story.contains(alarm), "{alarm} was told:\n{story}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_osd_that_somebody_set_out_is_shown_and_stays_out() {
     let (cloud, controller) = formed(3).await;
     let hand = cloud.ceph("micro02");

@@ -47,6 +47,7 @@ pub fn error_response(error: &HostError) -> Response<Body> {
         HostError::NotTrusted { .. } => StatusCode::FORBIDDEN,
         HostError::StaleEpoch { .. } => StatusCode::CONFLICT,
         HostError::GuardFailed { .. } => StatusCode::PRECONDITION_FAILED,
+        HostError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
         HostError::Unreachable { .. } => StatusCode::BAD_GATEWAY,
         HostError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     };

@@ -9,6 +9,7 @@
 
 mod ceph;
 
+use super::plan::reasons;
 use super::plan::step::{Action, Guard, OvnAction, Step, Values};
 use crate::resources::value::ConfigValue;
 use crate::services::ceph::{Ceph, CephError};
@@ -98,12 +99,27 @@ impl ApplyError {
                 ..
             } => "GuardFailed",
             ApplyError::Host {
+                cause: HostError::Busy { .. },
+                ..
+            } => reasons::PROGRESSING,
+            ApplyError::Host {
                 cause: HostError::Failed { .. },
                 ..
             } => "HostFailed",
             ApplyError::Ceph { .. } => "CephFailed",
             ApplyError::Stale { .. } => "Stale",
             ApplyError::Secret { .. } => "SecretUnreadable",
+        }
+    }
+
+    /// The machine that is busy with something else, when that is all: to try again soon helps.
+    pub fn busy(&self) -> Option<&str> {
+        match self {
+            ApplyError::Host {
+                cause: HostError::Busy { reason },
+                ..
+            } => Some(reason),
+            _ => None,
         }
     }
 

@@ -44,13 +44,12 @@ pub(super) async fn watch(inner: Arc<Inner>) {
 impl Inner {
     /// Looks at Ceph, at all of it when something was just changed, and wakes what it concerns.
     pub(super) async fn look_at_ceph(&self, all: bool) {
-        let seen = {
-            let mut look = self.ceph_look.lock().await;
-            if all {
-                look.forget();
-            }
-            look.look(&self.ceph).await
-        };
+        // Held until what was seen is kept: an older look never takes the place of a newer one.
+        let mut look = self.ceph_look.lock().await;
+        if all {
+            look.forget();
+        }
+        let seen = look.look(&self.ceph).await;
         let now = self.clock.now();
         let machines = {
             let mut state = self.state();
@@ -96,6 +95,7 @@ impl Inner {
             }
             machines
         };
+        drop(look);
         for machine in &machines {
             self.look_at_machine(machine).await;
         }

@@ -7,7 +7,9 @@ use crate::reconcile::desired::Wanted;
 use crate::reconcile::history::Severity;
 use crate::reconcile::memory::{Entry, Memory, Ownership};
 use crate::reconcile::observe::absorb;
-use crate::reconcile::plan::{self, Action as StepAction, Plan, Step, Topic, Verb, reasons};
+use crate::reconcile::plan::{
+    self, Action as StepAction, Plan, Step, Topic, Verb, Waiting, reasons,
+};
 use crate::reconcile::queue::Action;
 use crate::reconcile::status::{self, Inputs};
 use crate::resources::kinds::MemberState;
@@ -40,6 +42,9 @@ const IN_VAIN: u32 = 4;
 /// How long until an object that is in use is looked at again: what uses it says nothing when it
 /// goes.
 const IN_USE_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long until a machine that was busy with something else is asked again.
+const BUSY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Works on one object once.
 pub(super) async fn reconcile(object: &ObjectRef, inner: &Arc<Inner>) -> Outcome {
@@ -655,7 +660,11 @@ async fn finish(
         matches!(
             s.action,
             StepAction::CephHost { .. } | StepAction::CephAccess { .. } | StepAction::Ceph { .. }
-        )
+        ) || matches!(
+            // It made or deleted a pool there: what was seen before speaks of another moment.
+            &s.action,
+            StepAction::CreatePool { driver, .. } if driver.starts_with("ceph")
+        ) || matches!(&s.action, StepAction::DeletePool { .. })
     });
     if of_ceph {
         inner.look_at_ceph(true).await;
@@ -731,6 +740,19 @@ async fn finish(
                     Outcome::Failed
                 }
             }
+        }
+        Err(error) if error.busy().is_some() => {
+            let message = error.busy().unwrap_or_default().to_owned();
+            let waits = Admitted {
+                run: Vec::new(),
+                held: Some(Waiting {
+                    on: Topic::Claims,
+                    reason: reasons::PROGRESSING.to_owned(),
+                    message,
+                }),
+            };
+            record(object, plan, &waits, None, inner, state, now);
+            Outcome::Done(Action::requeue(BUSY_AGAIN))
         }
         Err(error) if error.is_stale() && outrun(object, state) < OUTRUN => {
             tracing::debug!(%object, %error, "planned on something that changed");

@@ -17,7 +17,7 @@ use crate::reconcile::memory::DiskChoice;
 use crate::resources::disk_filter::Filter;
 use crate::resources::kinds::{DiskSpec, DiskUse};
 use crate::resources::value::Presence;
-use crate::resources::{Kind, ObjectRef};
+use crate::resources::{Kind, ObjectRef, Spec};
 use crate::services::host::{DiskReport, WipeDisk};
 
 pub(super) fn plan(object: &ObjectRef, spec: &DiskSpec, view: &View<'_>) -> Plan {
@@ -107,18 +107,19 @@ pub(super) fn select<'a>(
             .any(|(_, choice)| is_choice(disk, choice))
     };
     if let Some(path) = &spec.path {
-        let found = disks.iter().find(|d| {
-            d.path == *path
-                || d.links.iter().any(|l| l == path)
-                || path.strip_prefix("/dev/") == Some(&d.name)
-        });
+        let found = disks.iter().find(|d| is_named(d, path));
         return match found {
             None => Err(format!("{member} has no disk {path}")),
             Some(disk) if disk.root => Err(format!("{path} is the root disk of {member}")),
             Some(disk) if taken(disk) => {
                 Err(format!("{path} of {member} is taken by another Disk"))
             }
-            Some(disk) => Ok(disk),
+            Some(disk) => match beside(disk, member, view) {
+                Some(other) => Err(format!(
+                    "{path} of {member} is given by {other} for a log or a database beside a disk"
+                )),
+                None => Ok(disk),
+            },
         };
     }
     let text = spec.matching.as_deref().unwrap_or_default();
@@ -126,9 +127,12 @@ pub(super) fn select<'a>(
     let mut order: Vec<&DiskReport> = disks
         .iter()
         .filter(|d| !d.root && !d.read_only && d.disk_type != "cdrom" && !taken(d))
+        .filter(|d| beside(d, member, view).is_none())
         .filter(|d| filter.matches(&|field| field_of(d, field)))
         .collect();
     order.sort_by(|a, b| a.path.cmp(&b.path));
+    let nameless = order.iter().find(|d| !is_known_again(d)).copied();
+    order.retain(|d| is_known_again(d) || in_pool(spec, member, d, view));
     let ready = order
         .iter()
         .find(|d| d.signatures.is_empty() || in_pool(spec, member, d, view));
@@ -140,8 +144,47 @@ pub(super) fn select<'a>(
             first.path,
             first.signatures.join(", ")
         )),
-        (None, None) => Err(format!("no disk of {member} matches `{text}`")),
+        (None, None) => Err(nameless.map_or_else(
+            || format!("no disk of {member} matches `{text}`"),
+            |disk| without_name(disk, member),
+        )),
     }
+}
+
+/// Whether a path leads to a disk.
+fn is_named(disk: &DiskReport, path: &str) -> bool {
+    disk.path == path
+        || disk.links.iter().any(|l| l == path)
+        || path.strip_prefix("/dev/") == Some(&disk.name)
+}
+
+/// The resource that gives a disk for a log or a database beside others.
+fn beside<'a>(disk: &DiskReport, member: &str, view: &View<'a>) -> Option<&'a ObjectRef> {
+    view.desired
+        .of_kind(Kind::Disk)
+        .find(|(_, resource)| match &resource.spec {
+            Spec::Disk(spec) => {
+                let mut given = spec.wal.iter().chain(&spec.db);
+                on_member(spec, member) && given.any(|path| is_named(disk, path))
+            }
+            _ => false,
+        })
+        .map(|(reference, _)| reference)
+}
+
+/// Whether a disk can be told from others after a boot, which may give its name to another one.
+fn is_known_again(disk: &DiskReport) -> bool {
+    let by_id = |path: &String| path.starts_with("/dev/disk/by-id/");
+    !disk.serial.is_empty() || by_id(&disk.path) || disk.links.iter().any(by_id)
+}
+
+fn without_name(disk: &DiskReport, member: &str) -> String {
+    format!(
+        "{} of {member} has neither a serial number nor a name below /dev/disk/by-id: after a boot \
+         another disk may have its name, so it is neither taken nor wiped; give it one (a virtual \
+         disk gets its serial number from the hypervisor)",
+        disk.path
+    )
 }
 
 /// A disk's field as the filter language names it.
@@ -215,6 +258,10 @@ pub(super) fn take(
             disk.path.clone(),
         ))]
     };
+    if !is_known_again(disk) && !in_pool(spec, member, disk, view) {
+        plan.refuse(reasons::DISK_NAMELESS, without_name(disk, member));
+        return;
+    }
     let key = match spec.usage {
         DiskUse::Ceph => ceph_disk::key(member, disk),
         DiskUse::Pool(_) => member.to_owned(),
@@ -270,6 +317,7 @@ pub(super) fn take(
         );
         return;
     }
+    // Without a serial number, the path is one below by-id.
     let id = if disk.serial.is_empty() {
         &disk.path
     } else {

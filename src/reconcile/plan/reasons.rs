@@ -44,6 +44,8 @@ pub const UNSUPPORTED: &str = "Unsupported";
 pub const NO_DISK: &str = "DiskNotFound";
 /// The disk is not empty.
 pub const DISK_NOT_EMPTY: &str = "DiskNotEmpty";
+/// The disk could not be told from another one after a boot.
+pub const DISK_NAMELESS: &str = "DiskNotIdentifiable";
 /// Members do not reach each other as they must.
 pub const NETWORK: &str = "NetworkUnfit";
 /// OVN's databases or a machine's part in them are not as they should be.

@@ -66,7 +66,9 @@ impl Step {
         self
     }
 
-    /// Whether it destroys something, and so needs a fresh look and the lease read again.
+    /// Whether it destroys something, and so needs a fresh look and the lease read again. To undo a
+    /// join is not among them: until that is done, the database that keeps the lease may be without
+    /// a majority, and the machine's agent refuses a lower epoch anyway.
     pub fn destructive(&self) -> bool {
         matches!(
             self.action,
@@ -77,8 +79,13 @@ impl Step {
                 | Action::WipeDisk { .. }
                 | Action::DropHalfJoined { .. }
                 | Action::DropErroredNetwork { .. }
+                | Action::ClearHalfMade { .. }
                 | Action::Ceph {
                     change: CephChange::RemoveMonitor { .. },
+                }
+                | Action::CephHost {
+                    request: CephRequest::RemoveDaemon { .. },
+                    ..
                 }
         ) || matches!(&self.action, Action::Ovn(action) if action.destructive())
     }

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 mod ceph;
+mod disks;
 mod ovn;
 mod paths;
 

@@ -384,6 +384,12 @@ pub enum HostError {
         /// What changed.
         reason: String,
     },
+    /// The machine is busy with another change that must end first; nothing was done.
+    #[error("waits: {reason}")]
+    Busy {
+        /// With what.
+        reason: String,
+    },
     /// It was tried and failed.
     #[error("{reason}")]
     Failed {

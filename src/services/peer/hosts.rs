@@ -131,8 +131,14 @@ impl PeerHost {
             reason: format!("{} answered {path} with {reason}", self.target.name),
         };
         if (200..300).contains(&status) {
-            return serde_json::from_slice(&body)
-                .map_err(|e| odd(format!("something unexpected: {e}")));
+            // Only the place: what is repeated of an answer may be a key.
+            return serde_json::from_slice(&body).map_err(|e| {
+                let (line, column) = (e.line(), e.column());
+                odd(format!(
+                    "something unexpected at line {line}, column {column}: do both agents have the \
+                     same version?"
+                ))
+            });
         }
         Err(serde_json::from_slice(&body).unwrap_or_else(|_| odd(format!("HTTP status {status}"))))
     }

@@ -269,6 +269,9 @@ impl World {
         address: std::net::IpAddr,
     ) -> Result<(), HostError> {
         let key = (kind, name.to_owned());
+        if kind == CephDaemonKind::Mon {
+            self.make_room_for_monitor(machine, name)?;
+        }
         if !self.machines[machine].ceph.daemons.contains_key(&key) {
             // Its key comes from the cluster.
             let entity = match kind {
@@ -299,6 +302,33 @@ impl World {
         Ok(())
     }
 
+    /// A store that was struck from the map is set aside, and one that was lost goes out of it first.
+    fn make_room_for_monitor(&mut self, machine: usize, name: &str) -> Result<(), HostError> {
+        let key = (CephDaemonKind::Mon, name.to_owned());
+        let unit = self.machines[machine].ceph.daemons.get(&key).copied();
+        self.ceph_command(machine, &Command::new("mon dump"))
+            .map_err(refused)?;
+        let fsid = self.known_fsid(machine);
+        let monitors = self.ceph.get(&fsid).map(|c| c.monitors.as_slice());
+        let monitors = monitors.unwrap_or_default();
+        let mapped = monitors.iter().any(|m| m.name == name);
+        if unit.is_some_and(|u| !u.running) && !mapped {
+            self.machines[machine].ceph.daemons.remove(&key);
+        }
+        if unit.is_none() && mapped {
+            if let Some(other) = monitors.iter().find(|m| m.name != name && !m.in_quorum) {
+                return guard(format!(
+                    "the store of the monitor of {name} is lost, and it is made anew only while \
+                     all others are in the quorum: that of {} is not",
+                    other.name
+                ));
+            }
+            let command = Command::new("mon remove").with("name", name);
+            self.ceph_command(machine, &command).map_err(refused)?;
+        }
+        Ok(())
+    }
+
     fn ceph_monitor_joined(&mut self, machine: usize, name: &str) -> Result<bool, CephError> {
         self.ceph_command(machine, &Command::new("status"))?;
         let fsid = self.known_fsid(machine);
@@ -318,13 +348,10 @@ impl World {
                 .map_err(refused)?;
             let fsid = self.known_fsid(machine);
             let monitors = self.ceph.get(&fsid).map(|c| c.monitors.as_slice());
-            let monitors = monitors.unwrap_or_default();
-            if monitors.iter().any(|m| m.name == name) {
-                if monitors.len() == 1 {
-                    return guard(format!("{name} is the last monitor"));
-                }
-                let command = Command::new("mon remove").with("name", name);
-                self.ceph_command(machine, &command).map_err(refused)?;
+            if monitors.unwrap_or_default().iter().any(|m| m.name == name) {
+                return guard(format!(
+                    "the monitor of {name} is in the map of the monitors again"
+                ));
             }
         }
         let daemons = &mut self.machines[machine].ceph.daemons;

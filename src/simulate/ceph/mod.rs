@@ -109,6 +109,15 @@ impl SimCloud {
         });
     }
 
+    /// The monitor of a machine and its store are gone, as when somebody deleted the directory.
+    pub fn lose_monitor(&self, member: &str) {
+        self.on(member, |world, machine| {
+            let daemons = &mut world.machines[machine].ceph.daemons;
+            daemons.retain(|(kind, _), _| *kind != CephDaemonKind::Mon);
+            world.ceph_refresh();
+        });
+    }
+
     /// Somebody starts a daemon of Ceph on a machine.
     pub fn start_ceph(&self, member: &str, kind: CephDaemonKind) {
         self.on(member, |world, machine| {

@@ -1,12 +1,15 @@
 //! What Ceph says is wrong, in sentences that help.
 
 use super::copies::copies;
+use super::report;
 use crate::reconcile::plan::{Plan, Topic, View, reasons};
+use crate::resources::{Kind, ObjectRef};
 use crate::services::ceph::{CephCluster, CephPool, Fullness, HealthCheck, Osd};
+use crate::services::host::CephDaemonKind;
 
-/// What is wrong with a member's own part.
-pub(super) fn of_member(name: &str, cluster: &CephCluster, plan: &mut Plan) {
-    if cluster.monitors.get(name).is_some_and(|m| !m.in_quorum) {
+/// What is wrong with a member's own part. Of a monitor that is being brought in nothing is wrong.
+pub(super) fn of_member(name: &str, joins: bool, cluster: &CephCluster, plan: &mut Plan) {
+    if !joins && cluster.monitors.get(name).is_some_and(|m| !m.in_quorum) {
         plan.wait(
             Topic::World,
             reasons::MONITOR_DOWN,
@@ -117,16 +120,27 @@ fn state(cluster: &CephCluster) -> String {
 
 /// What is wrong with the cluster as a whole.
 pub(super) fn health(cluster: &CephCluster, view: &View<'_>, plan: &mut Plan) {
-    let out: Vec<&str> = cluster
+    let (out, coming): (Vec<&str>, Vec<&str>) = cluster
         .monitors
         .iter()
         .filter(|(_, m)| !m.in_quorum)
         .map(|(name, _)| name.as_str())
-        .collect();
-    if !out.is_empty() {
-        let left = cluster.monitors.len() - out.len();
-        let majority = cluster.monitors.len() / 2 + 1;
-        let warning = if left <= majority {
+        .partition(|name| report(name, view).is_none() || ran(name, CephDaemonKind::Mon, view));
+    let left = cluster.monitors.len() - out.len() - coming.len();
+    let majority = cluster.monitors.len() / 2 + 1;
+    if left < majority && !(out.is_empty() && coming.is_empty()) {
+        // Who answers has a majority: the map is newer than what was said of the quorum.
+        let message = "Ceph's monitors are choosing a leader".to_owned();
+        plan.wait(Topic::World, reasons::PROGRESSING, message);
+    } else if !coming.is_empty() {
+        plan.wait(
+            Topic::World,
+            reasons::PROGRESSING,
+            format!("the monitor of {} is coming in", coming.join(", ")),
+        );
+    }
+    if left >= majority && !out.is_empty() {
+        let warning = if left == majority {
             ": Ceph stops if one more goes"
         } else {
             ""
@@ -141,15 +155,45 @@ pub(super) fn health(cluster: &CephCluster, view: &View<'_>, plan: &mut Plan) {
             ),
         );
     }
-    let single = copies(cluster, view) == Some(1);
+    let copies = copies(cluster, view);
+    let single = copies == Some(1);
+    let managers = view
+        .desired
+        .members()
+        .any(|(name, _)| ran(name, CephDaemonKind::Mgr, view));
     for (code, check) in &cluster.health {
         // Told above, or what was asked for.
         if code == "MON_DOWN" || (code == "POOL_NO_REDUNDANCY" && single) {
             continue;
         }
-        let (reason, message) = told(code, check, cluster);
+        let (reason, message) = match code.as_str() {
+            // What is not there yet is no fault.
+            "MGR_DOWN" if !managers => (
+                reasons::PROGRESSING,
+                "the managers of Ceph are being made".to_owned(),
+            ),
+            "TOO_FEW_OSDS" if copies.is_none() => (
+                reasons::PROGRESSING,
+                "the OSDs of Ceph are being made".to_owned(),
+            ),
+            "PG_AVAILABILITY" if cluster.unclean.iter().all(|s| BEGINS.contains(&s.as_str())) => (
+                reasons::PROGRESSING,
+                "placement groups of Ceph are being made".to_owned(),
+            ),
+            _ => told(code, check, cluster),
+        };
         plan.wait(Topic::World, reason, message);
     }
+}
+
+/// States of placement groups that are made or find each other.
+const BEGINS: [&str; 5] = ["activating", "creating", "inactive", "peering", "unknown"];
+
+/// Whether a daemon of a member was seen to run before, and is not only being made.
+fn ran(member: &str, kind: CephDaemonKind, view: &View<'_>) -> bool {
+    let marker = format!("ceph.{}=active", kind.word());
+    let entry = view.entry(&ObjectRef::new(Kind::Member, member));
+    entry.is_some_and(|e| e.applied.contains(&marker))
 }
 
 /// A health check in words that stay the same while its numbers move.

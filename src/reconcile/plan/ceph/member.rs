@@ -11,7 +11,7 @@ use crate::reconcile::plan::{Change, Plan, Topic, View, cluster_stands, reasons}
 use crate::resources::ObjectRef;
 use crate::resources::kinds::{MemberSpec, MemberState};
 use crate::services::ceph::CephCluster;
-use crate::services::host::{CephAccess, CephDaemonKind, CephRequest};
+use crate::services::host::{CephAccess, CephDaemonKind, CephReport, CephRequest};
 
 /// Adds what a member that has joined needs of Ceph.
 pub(in crate::reconcile::plan) fn extend(
@@ -50,6 +50,8 @@ pub(in crate::reconcile::plan) fn extend(
     };
     let (monitors, others_run) = placement(view);
     let cluster = super::cluster(view).ok();
+    // The machine finds out itself whether the store it has, if any, is good for anything.
+    let joins = cluster.is_some_and(|c| joins(name, has, &monitors, c));
     let surplus = |kind: CephDaemonKind, unit: &str| {
         // One that is out of the map ends by itself, and its store is good for nothing.
         let struck = |c: &CephCluster| {
@@ -67,6 +69,9 @@ pub(in crate::reconcile::plan) fn extend(
             Change::new(path, Some(&daemon.unit), to)
         };
         let daemon_name = daemon.name.clone();
+        if kind == CephDaemonKind::Mon && joins {
+            continue;
+        }
         if surplus(kind, &daemon.unit) {
             plan.grown.insert(format!("ceph.{}", kind.word()));
             plan.changes.push(change(None));
@@ -146,7 +151,7 @@ pub(in crate::reconcile::plan) fn extend(
             mark(&path, "active", true, view, plan);
         }
     }
-    health::of_member(name, cluster, plan);
+    health::of_member(name, joins, cluster, plan);
     let complete = monitors.iter().all(|m| cluster.monitors.contains_key(*m));
     let mon_host = cluster.mon_host();
     if complete && has.mon_host != mon_host {
@@ -201,10 +206,7 @@ pub(in crate::reconcile::plan) fn extend(
         }
     }
     // One after the other: each changes what a majority is. One that is lost goes first.
-    if monitors.contains(&name)
-        && !cluster.monitors.contains_key(name)
-        && cluster.monitors.len() < DAEMONS
-    {
+    if joins {
         add(
             CephDaemonKind::Mon,
             Some(Claim::exclusive(ClaimOn::Monitors)),
@@ -212,6 +214,17 @@ pub(in crate::reconcile::plan) fn extend(
         );
     }
     finish(plan, steps);
+}
+
+/// Whether the monitor of a member comes in: it is not in the map and there is room for it, or it
+/// is and its machine has nothing of it any more.
+fn joins(name: &str, has: &CephReport, monitors: &[&str], cluster: &CephCluster) -> bool {
+    let usable = has.admin && has.fsid == cluster.fsid && monitors.contains(&name);
+    usable
+        && match cluster.monitors.get(name) {
+            None => cluster.monitors.len() < DAEMONS,
+            Some(monitor) => !monitor.in_quorum && has.daemon(CephDaemonKind::Mon).is_none(),
+        }
 }
 
 /// Whether a daemon of a member has no place any more, while all that have one run: a member that

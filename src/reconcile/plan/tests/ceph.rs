@@ -1,7 +1,7 @@
 //! Ceph from packages.
 
 use super::*;
-use crate::reconcile::plan::step::Action;
+use crate::reconcile::plan::step::{Action, Step};
 use crate::reconcile::world::CephWorld;
 use crate::services::ceph::{
     CephCluster, CephPool, CrushRule, Fullness, HealthCheck, Managers, Monitor, Osd,
@@ -88,6 +88,8 @@ fn standing(members: &[&str]) -> Scene {
         cluster.config.insert(key, value.to_owned());
     }
     for (n, name) in THREE.iter().enumerate() {
+        let ran = ["ceph.mon=active", "ceph.mgr=active", "ceph.mds=active"];
+        scene.remembers(&format!("Member/{name}"), Ownership::Created, &ran);
         cluster.monitors.insert((*name).to_owned(), monitor(n + 1));
         cluster.hosts.insert((*name).to_owned(), None);
         let id = i64::try_from(n).expect("it is small");
@@ -306,6 +308,95 @@ fn who_comes_back_after_its_place_was_given_away_puts_its_daemons_down() {
     golden(
         "ceph_who_comes_back_puts_its_daemons_down",
         &all(&scene, &FOUR),
+    );
+}
+
+/// The steps of a member's plan that are about its monitor.
+fn about_monitor(plan: &Plan) -> Vec<&'static str> {
+    let of_monitor = |s: &Step| match &s.action {
+        Action::CephHost { request, .. } => match request {
+            CephRequest::AddDaemon {
+                kind: CephDaemonKind::Mon,
+                ..
+            } => Some("add"),
+            CephRequest::RemoveDaemon {
+                kind: CephDaemonKind::Mon,
+                ..
+            } => Some("remove"),
+            CephRequest::StartDaemon {
+                kind: CephDaemonKind::Mon,
+                ..
+            } => Some("start"),
+            _ => None,
+        },
+        _ => None,
+    };
+    plan.steps.iter().filter_map(of_monitor).collect()
+}
+
+#[test]
+fn a_monitor_whose_store_is_gone_or_whose_place_was_taken_is_added_again() {
+    let mut lost = standing(&THREE);
+    lost.report("micro03").ceph.daemons.remove(0);
+    let plan = lost.plan("Member/micro03");
+    assert!(
+        about_monitor(&plan).is_empty(),
+        "it still serves: {}",
+        render(&plan)
+    );
+    let monitors = &mut cluster(&mut lost).monitors;
+    monitors.get_mut("micro03").expect("one").in_quorum = false;
+    let plan = lost.plan("Member/micro03");
+    assert_eq!(about_monitor(&plan), ["add"], "{}", render(&plan));
+
+    let mut struck = standing(&THREE);
+    cluster(&mut struck).monitors.remove("micro03");
+    for unit in ["inactive", "failed", "activating", "active"] {
+        struck.report("micro03").ceph.daemons[0].unit = unit.into();
+        let plan = struck.plan("Member/micro03");
+        assert_eq!(about_monitor(&plan), ["add"], "{unit}: {}", render(&plan));
+    }
+    // A machine that was installed anew gets access first.
+    let report = &mut struck.report("micro03").ceph;
+    report.daemons.clear();
+    report.fsid.clear();
+    report.admin = false;
+    let plan = struck.plan("Member/micro03");
+    assert!(about_monitor(&plan).is_empty(), "{}", render(&plan));
+    assert!(!plan.steps.is_empty(), "{}", render(&plan));
+}
+
+#[test]
+fn monitors_that_come_in_are_no_fault_and_one_that_went_is() {
+    let mut scene = standing(&THREE);
+    cluster(&mut scene)
+        .monitors
+        .get_mut("micro03")
+        .expect("one")
+        .in_quorum = false;
+    scene.remembers("Member/micro03", Ownership::Created, &[]);
+    let told = |scene: &Scene| -> Vec<String> {
+        let waits = scene.plan("Cluster/demo").waiting_on;
+        waits
+            .into_iter()
+            .map(|w| format!("{} {}", w.reason, w.message))
+            .collect()
+    };
+    let coming = told(&scene);
+    assert_eq!(coming, ["Progressing the monitor of micro03 is coming in"]);
+    scene.remembers("Member/micro03", Ownership::Created, &["ceph.mon=active"]);
+    let gone = told(&scene);
+    assert!(
+        gone[0].contains("2 of 3 are left: Ceph stops if one more goes"),
+        "{gone:?}"
+    );
+    for monitor in cluster(&mut scene).monitors.values_mut() {
+        monitor.in_quorum = false;
+    }
+    let choosing = told(&scene);
+    assert_eq!(
+        choosing,
+        ["Progressing Ceph's monitors are choosing a leader"]
     );
 }
 

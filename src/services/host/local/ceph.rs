@@ -8,6 +8,8 @@
 
 use super::ceph_conf;
 use super::ceph_label;
+use super::ceph_osd_begun::Begun;
+use super::ceph_osd_dirs::{DEVICE, line, sealed};
 use super::{Roots, ceph_daemons, ceph_form, ceph_osd};
 use crate::services::ceph::{Bridge, Ceph, CephError};
 use crate::services::host::types::{DiskReport, HostError};
@@ -35,6 +37,18 @@ const PROGRAMS: [(&str, &str); 5] = [
 /// How long systemd may take to answer a question.
 const ASKING: Duration = Duration::from_secs(5);
 
+/// The state of a unit that runs.
+pub(super) const ACTIVE: &str = "active";
+
+/// How long a daemon must run until its start counts: one that cannot do its work ends sooner.
+const STEADY: Duration = Duration::from_secs(3);
+
+/// How often it is looked at meanwhile.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// The most of what a daemon said that is repeated.
+const SAID: usize = 300;
+
 /// How long a unit may take to start.
 pub(super) const STARTING: Duration = Duration::from_secs(40);
 
@@ -46,7 +60,7 @@ pub(super) struct CephHost {
     /// `/var/lib/ceph`.
     pub lib: PathBuf,
     /// `/usr/bin` and `/usr/sbin`.
-    bin: [PathBuf; 2],
+    pub(super) bin: [PathBuf; 2],
     /// The connection to the cluster.
     pub ceph: Ceph,
     pub(super) roots: Roots,
@@ -187,28 +201,42 @@ impl CephHost {
                 unit: String::new(),
             });
         }
+        let holds = |path: &str| {
+            disks.iter().any(|d| {
+                (d.path == path || d.links.iter().any(|l| l == path)) && !d.signatures.is_empty()
+            })
+        };
         for name in names(&self.lib.join("osd")) {
             let Ok(id) = name.parse::<i64>() else {
                 continue;
             };
             let dir = self.osd_dir(id);
-            let line = |file: &str| {
-                fs::read_to_string(dir.join(file))
-                    .map(|text| text.trim().to_owned())
-                    .unwrap_or_default()
-            };
-            let device = line(ceph_osd::DEVICE);
-            if device.is_empty() || osds.iter().any(|o| o.id == Some(id)) {
+            let device = line(&dir, DEVICE);
+            // A directory outlives what was on the disk.
+            if sealed(&dir).is_none()
+                || !holds(&device)
+                || osds.iter().any(|o| o.id == Some(id) || o.path == device)
+            {
                 continue;
             }
             osds.push(CephOsd {
                 id: Some(id),
-                uuid: line("fsid"),
-                fsid: line("ceph_fsid"),
+                uuid: line(&dir, "fsid"),
+                fsid: line(&dir, "ceph_fsid"),
                 path: device,
-                ready: line("ready") == "ready",
+                ready: line(&dir, "ready") == "ready",
                 unit: String::new(),
             });
+        }
+        for begun in Begun::all(self) {
+            let path = begun.disk.path;
+            if begun.secret.is_some() && holds(&path) && !osds.iter().any(|o| o.path == path) {
+                osds.push(CephOsd {
+                    fsid: begun.fsid,
+                    path,
+                    ..CephOsd::default()
+                });
+            }
         }
         osds
     }
@@ -236,13 +264,7 @@ impl CephHost {
             CephRequest::RemoveDaemon { kind, name } => {
                 ceph_daemons::remove(self, kind, &name).await
             }
-            CephRequest::StartDaemon { kind, name } => {
-                if !self.dir(kind, &name).is_dir() {
-                    return Err(guard(format!("there is no {kind} {name} here")));
-                }
-                start_unit(&unit(kind, &name)).await?;
-                Ok(None)
-            }
+            CephRequest::StartDaemon { kind, name } => ceph_daemons::start(self, kind, &name).await,
             CephRequest::CreateOsd {
                 fsid,
                 disk,
@@ -287,7 +309,7 @@ pub(super) fn ceph_failed(error: CephError) -> HostError {
 }
 
 /// The names of `ceph-NAME` in a directory, in order.
-fn names(dir: &Path) -> Vec<String> {
+pub(super) fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(dir)
         .into_iter()
         .flatten()
@@ -339,13 +361,99 @@ async fn states(units: &[String]) -> Vec<String> {
     .unwrap_or_default()
 }
 
-/// Starts a unit, now and at every boot, whatever happened to it before.
+/// Starts a unit, now and at every boot, whatever happened to it before, and sees that it stays.
+///
+/// # Errors
+/// It cannot be started, or ends again at once; with the last thing it said.
 pub(super) async fn start_unit(unit: &str) -> Result<(), HostError> {
+    let runs = state_of(unit).await == ACTIVE;
+    launch_unit(unit).await?;
+    if runs {
+        return Ok(());
+    }
+    stays(unit, || std::future::ready(false)).await
+}
+
+/// Starts a unit without waiting whether it stays: who calls sees by other means that it works.
+pub(super) async fn launch_unit(unit: &str) -> Result<(), HostError> {
     run("systemctl", &["enable", unit], None, STARTING).await?;
     // It may have failed too often to be started again.
     let _ = run("systemctl", &["reset-failed", unit], None, ASKING).await;
     run("systemctl", &["start", unit], None, STARTING).await?;
     Ok(())
+}
+
+/// Waits until a unit that was just started has run for a while, or works before.
+///
+/// # Errors
+/// It ended meanwhile; with the last thing it said.
+pub(super) async fn stays<W: Future<Output = bool> + Send>(
+    unit: &str,
+    works: impl Fn() -> W + Send,
+) -> Result<(), HostError> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        alive(unit).await?;
+        if begun.elapsed() >= STEADY || works().await {
+            return Ok(());
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Whether a unit that was started still runs; systemd that does not answer is no reason to say no.
+///
+/// # Errors
+/// It ended; with the last thing it said.
+pub(super) async fn alive(unit: &str) -> Result<(), HostError> {
+    let state = state_of(unit).await;
+    if state.is_empty() || state == ACTIVE {
+        return Ok(());
+    }
+    let matched = format!("_SYSTEMD_UNIT={unit}");
+    let words = [
+        "--no-pager",
+        "--output=cat",
+        "--lines=50",
+        "--since=-1min",
+        matched.as_str(),
+    ];
+    let said = run("journalctl", &words, None, ASKING)
+        .await
+        .unwrap_or_default();
+    Err(failed(format!(
+        "{unit} was started and ended at once (it is {state} now){}",
+        telling(&said).map_or_else(
+            || format!(": journalctl -u {unit} may tell more"),
+            |line| format!(": {line}")
+        )
+    )))
+}
+
+/// Of what a daemon said before it ended, the line that tells most: the last one that speaks of an
+/// error, else the last one. Stacks that Ceph prints after it tell nothing.
+fn telling(said: &str) -> Option<String> {
+    let lines: Vec<&str> = said
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    let tells = |line: &&&str| {
+        let line = line.to_lowercase();
+        let stack = line.starts_with("note:") || line.starts_with('#');
+        let speaks = [
+            "error", "fail", "unable", "cannot", "corrupt", "denied", "no such",
+        ];
+        !stack && speaks.iter().any(|word| line.contains(word))
+    };
+    let line = lines.iter().rfind(tells).or(lines.last())?;
+    Some(line.chars().take(SAID).collect())
+}
+
+/// The state of a unit; empty when systemd does not tell.
+pub(super) async fn state_of(unit: &str) -> String {
+    let states = states(&[unit.to_owned()]).await;
+    states.into_iter().next().unwrap_or_default()
 }
 
 /// Runs a program to its end, with something to read; gives back what it printed.
@@ -457,6 +565,24 @@ pub(super) fn write(path: &Path, content: &str, readable: Readable) -> Result<()
     work().map_err(|e| failed(format!("cannot write {}: {e}", path.display())))
 }
 
+/// Moves a directory away under a name that nothing reads. It stays there until somebody deletes
+/// it: what it holds may be the last of something.
+pub(super) fn move_aside(dir: &Path) -> Result<(), HostError> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    let aside = dir.with_file_name(format!(".removed-{name}-{}", now.as_secs()));
+    fs::rename(dir, &aside)
+        .map_err(|e| failed(format!("cannot move {} aside: {e}", dir.display())))?;
+    tracing::warn!(
+        "moved {} aside: {} may be deleted if nothing of it is needed",
+        dir.display(),
+        aside.display()
+    );
+    Ok(())
+}
+
 /// Gives a file or directory to Ceph's own user, who owns `/var/lib/ceph`.
 pub(super) fn own(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
@@ -484,5 +610,16 @@ mod tests {
             running(&roots),
             ["ceph-mon@a.service", "ceph-osd@1.service"]
         );
+    }
+
+    #[test]
+    fn of_what_a_daemon_said_the_line_that_tells_why_it_ended_is_repeated() {
+        let said = "starting osd.0 osd_data /var/lib/ceph/osd/ceph-0\n\
+                    unable to open OSD superblock on /var/lib/ceph/osd/ceph-0: (2) No such file\n\
+                    NOTE: a copy of the executable is needed to interpret this: failed\n\n";
+        let told = telling(said).expect("a line");
+        assert!(told.starts_with("unable to open OSD superblock"), "{told}");
+        assert_eq!(telling("one\ntwo\n").as_deref(), Some("two"));
+        assert_eq!(telling(" \n"), None);
     }
 }

@@ -1,7 +1,8 @@
 //! The first monitor of a cluster, and what other machines need to reach it.
 
 use super::ceph::{
-    CephHost, Readable, STARTING, ceph_failed, failed, guard, own, run, start_unit, unit, write,
+    CephHost, Readable, STARTING, alive, ceph_failed, failed, guard, launch_unit, own, run, unit,
+    write,
 };
 use super::ceph_conf;
 use crate::services::ceph::{CephError, Command};
@@ -51,6 +52,9 @@ pub(super) async fn form(
         cluster_network,
         keyring: String::new(),
     };
+    if known.is_empty() {
+        no_foreign_key(host)?;
+    }
     // The key is kept before the monitor learns it: cut in two here, the same one is used. It
     // gets its name when there is somebody to ask with it.
     let pending = host.etc.join(PENDING);
@@ -77,12 +81,13 @@ pub(super) async fn form(
         let monitors = [(name.to_owned(), addresses(address))];
         make_monitor(host, fsid, name, &keyring, &monitors).await?;
     }
-    start_unit(&unit(CephDaemonKind::Mon, name)).await?;
+    let unit = unit(CephDaemonKind::Mon, name);
+    launch_unit(&unit).await?;
     if pending.exists() {
         fs::rename(&pending, host.admin_keyring())
             .map_err(|e| failed(format!("cannot keep the admin's key: {e}")))?;
     }
-    answers(host).await?;
+    answers(host, &unit).await?;
     host.ceph
         .set_config("mon", "auth_allow_insecure_global_id_reclaim", "false")
         .await
@@ -90,16 +95,32 @@ pub(super) async fn form(
     Ok(None)
 }
 
-/// Waits until the cluster answers.
-async fn answers(host: &CephHost) -> Result<(), HostError> {
+/// Refuses when there is an admin's key though no `ceph.conf` says of which cluster: it may be the
+/// only one of somebody else's.
+fn no_foreign_key(host: &CephHost) -> Result<(), HostError> {
+    let path = host.admin_keyring();
+    if !path.exists() {
+        return Ok(());
+    }
+    Err(guard(format!(
+        "{} is there, and no ceph.conf says of which cluster it is: move it away if it is not \
+         needed",
+        path.display()
+    )))
+}
+
+/// Waits until the cluster answers, as long as its monitor runs.
+async fn answers(host: &CephHost, unit: &str) -> Result<(), HostError> {
     let begun = tokio::time::Instant::now();
     loop {
         match host.ceph.run(&Command::new("status")).await {
             Ok(_) => return Ok(()),
             Err(CephError::Refused { reason, .. }) => return Err(failed(reason)),
             Err(e) if begun.elapsed() >= ANSWERING => return Err(ceph_failed(e)),
-            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            Err(_) => {}
         }
+        alive(unit).await?;
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
@@ -185,6 +206,11 @@ pub(super) fn configure(host: &CephHost, access: &CephAccess) -> Told {
             "this machine is set up for the Ceph cluster {known} already"
         )));
     }
+    // Before ceph.conf says that it is ours.
+    let key = fs::read_to_string(host.admin_keyring()).unwrap_or_default();
+    if known.is_empty() && !access.keyring.is_empty() && key != access.keyring {
+        no_foreign_key(host)?;
+    }
     let network = |net: &Option<IpNet>| net.map(|n| n.trunc().to_string());
     let text = ceph_conf::set(
         &before,
@@ -258,5 +284,39 @@ mod tests {
             addresses("2001:db8::1".parse().unwrap()),
             "[v2:[2001:db8::1]:3300,v1:[2001:db8::1]:6789]"
         );
+    }
+
+    /// A machine with nothing on it but what is below a directory.
+    fn machine(dir: &std::path::Path) -> CephHost {
+        CephHost {
+            etc: dir.join("etc"),
+            lib: dir.join("lib"),
+            ..CephHost::new(std::sync::Arc::default(), super::super::Roots::default())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_admins_key_that_no_conf_speaks_of_is_never_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = machine(dir.path());
+        fs::create_dir_all(&host.etc).unwrap();
+        fs::write(host.admin_keyring(), "[client.admin]\nkey = theirs\n").unwrap();
+        let networks = (None, None);
+        let formed = form(&host, "f", "m", "10.0.0.1".parse().unwrap(), networks).await;
+        let access = CephAccess {
+            fsid: "f".into(),
+            keyring: "[client.admin]\nkey = ours\n".into(),
+            ..CephAccess::default()
+        };
+        for told in [formed, configure(&host, &access), configure(&host, &access)] {
+            let error = told.expect_err("it is somebody's").to_string();
+            assert!(error.contains("move it away"), "{error}");
+            assert!(!error.contains("theirs"), "{error}");
+        }
+        let kept = fs::read_to_string(host.admin_keyring()).unwrap();
+        assert!(kept.contains("theirs"));
+        // One that is taken again is the same.
+        fs::write(host.admin_keyring(), &access.keyring).unwrap();
+        configure(&host, &access).expect("it is its own");
     }
 }

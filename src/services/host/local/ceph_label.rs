@@ -86,19 +86,24 @@ fn text(at: &mut &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn label(map: &[(&str, &str)]) -> Vec<u8> {
+        label_of("7d108b06-01c8-423b-9b60-9b0af27761f3", "main", map)
+    }
+
+    /// What BlueStore writes for an OSD of this id on a device that is this to it.
+    pub(in super::super) fn label_of(uuid: &str, what: &str, map: &[(&str, &str)]) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        bytes.extend(b"7d108b06-01c8-423b-9b60-9b0af27761f3\n");
+        bytes.extend(format!("{uuid}\n").as_bytes());
         bytes.extend([2, 1, 0, 0, 0, 0]);
         bytes.extend([0; 32]);
         let mut text = |s: &str| {
             bytes.extend(u32::try_from(s.len()).unwrap().to_le_bytes());
             bytes.extend(s.as_bytes());
         };
-        text("main");
+        text(what);
         let mut rest = Vec::new();
         rest.extend(u32::try_from(map.len()).unwrap().to_le_bytes());
         for s in map.iter().flat_map(|(k, v)| [k, v]) {

@@ -5,23 +5,22 @@
 //! cluster; it needs device mapper.
 
 use super::ceph::{
-    CephHost, Readable, STARTING, ceph_failed, failed, guard, osd_unit, own, run, run_with,
-    start_unit, write,
+    CephHost, Readable, STARTING, ceph_failed, failed, guard, launch_unit, osd_unit, own, run,
+    run_with, stays, write,
 };
 use super::ceph_form::Told;
-use super::disk_use::InUse;
-use super::{DeviceNumber, ceph_label, disks, signatures, wipefs};
+use super::ceph_osd_begun::Begun;
+use super::ceph_osd_check::{BesideIs, Checked, Ours, check, check_beside};
+use super::ceph_osd_dirs::{DEVICE, Known, line, sealed};
+use super::{DeviceNumber, ceph_label, ceph_osd_dirs, wipe, wipefs};
 use crate::services::ceph::Command;
 use crate::services::host::types::{HostError, WipeDisk};
 use base64::Engine;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
-
-/// The file in an OSD's directory that names its disk.
-pub(super) const DEVICE: &str = "microcloud-device";
 
 /// How long making an OSD may take.
 const MAKING: Duration = Duration::from_secs(90);
@@ -42,7 +41,8 @@ pub(super) struct Beside {
     pub db: Option<String>,
 }
 
-/// Makes an OSD of a disk.
+/// Makes an OSD of a disk. One whose making was cut in two is gone on with, or begun over on the
+/// same disk.
 pub(super) async fn create(
     host: &CephHost,
     fsid: &str,
@@ -56,31 +56,44 @@ pub(super) async fn create(
             "this machine's kernel has no device mapper: nothing can be encrypted on it",
         ));
     }
-    for device in [&beside.wal, &beside.db].into_iter().flatten() {
-        let (host, device) = (host.clone(), device.clone());
-        tokio::task::spawn_blocking(move || check_beside(&host, &device))
-            .await
-            .map_err(|e| failed(format!("broken off: {e}")))??;
-    }
+    let begun = Begun::of(host, disk, fsid);
+    let secret = begun.as_ref().and_then(|b| b.secret.clone());
     let checked = {
         let (host, disk, fsid) = (host.clone(), disk.clone(), fsid.to_owned());
-        tokio::task::spawn_blocking(move || check(&host, &disk, &fsid))
-            .await
-            .map_err(|e| failed(format!("broken off: {e}")))??
+        let sealed = secret.is_some();
+        blocking(move || check(&host, &disk, &fsid, sealed)).await?
     };
+    let known = ceph_osd_dirs::known(host).await?;
+    let mut begun_as = None;
+    let mut half = false;
     match checked {
-        Checked::Made(id) => {
-            begin(host, id, &disk.path).await?;
-            return Ok(None);
-        }
-        Checked::Half(id) => {
-            // Only one that never ran can be struck off this way.
-            if let Some(id) = id {
-                let purge = Command::new("osd purge-new")
-                    .with("id", id)
-                    .with("yes_i_really_mean_it", true);
-                host.ceph.run(&purge).await.map_err(ceph_failed)?;
+        Checked::Made(label) => {
+            if let Some(id) = label.id {
+                begin(host, id, &label.uuid, &disk.path).await?;
+                Begun::forget(host, disk)?;
+                return Ok(None);
             }
+        }
+        Checked::Sealed => {
+            let secret = secret.as_deref().unwrap_or_default();
+            if let Some((id, uuid)) = of_secret(host, &known, secret).await? {
+                let dir = host.osd_dir(id);
+                if line(&dir, "fsid") == uuid && line(&dir, "ready") == "ready" {
+                    remember_devices(host, id, &disk.path, beside)?;
+                    open_encrypted(host, &dir, &disk.path, &uuid).await?;
+                    begin(host, id, &uuid, &disk.path).await?;
+                    Begun::forget(host, disk)?;
+                    return Ok(None);
+                }
+                begun_as = Some(uuid);
+            }
+            is_sealed_with(&disk.path, secret).await?;
+            begin_over(host, disk, true).await?;
+        }
+        Checked::Half(label) => {
+            // What is beside it goes first: the label says what of it is ours.
+            begun_as = Some(label.uuid);
+            half = true;
         }
         Checked::Blank(node) => {
             let left = wipefs::read(&node).await.map_err(failed)?;
@@ -89,6 +102,43 @@ pub(super) async fn create(
             }
         }
     }
+    for device in [&beside.wal, &beside.db].into_iter().flatten() {
+        let ours = Ours {
+            uuid: begun_as.clone(),
+            begun: begun.as_ref().is_some_and(|b| b.beside.contains(device)),
+            others: known
+                .values()
+                .filter(|o| o.exists)
+                .map(|o| o.uuid.clone())
+                .collect(),
+            secret: secret.clone(),
+        };
+        clear_beside(host, device, ours).await?;
+    }
+    if let Some(uuid) = &begun_as {
+        // Only one that never ran can be struck off this way.
+        if let Some((id, _)) = known.iter().find(|(_, o)| o.uuid == *uuid) {
+            let purge = Command::new("osd purge-new")
+                .with("id", *id)
+                .with("yes_i_really_mean_it", true);
+            host.ceph.run(&purge).await.map_err(ceph_failed)?;
+        }
+    }
+    if half {
+        begin_over(host, disk, false).await?;
+    }
+    ceph_osd_dirs::clear(host, &ceph_osd_dirs::known(host).await?).await?;
+    make(host, fsid, disk, encrypt, beside).await
+}
+
+/// Has `ceph-volume` make an OSD of a disk on which nothing is.
+async fn make(
+    host: &CephHost,
+    fsid: &str,
+    disk: &WipeDisk,
+    encrypt: bool,
+    beside: &Beside,
+) -> Told {
     let bootstrap = host
         .ceph
         .keyring(
@@ -112,149 +162,176 @@ pub(super) async fn create(
             words.extend([flag, device]);
         }
     }
-    let secret;
+    let secret = if encrypt { Some(random()?) } else { None };
     let mut environment = Vec::new();
-    if encrypt {
+    if let Some(secret) = &secret {
         words.push("--dmcrypt");
-        secret = random()?;
         environment.push(("CEPH_VOLUME_DMCRYPT_SECRET", secret.as_str()));
     }
+    Begun {
+        disk: disk.clone(),
+        fsid: fsid.to_owned(),
+        secret: secret.clone(),
+        beside: [&beside.wal, &beside.db]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect(),
+    }
+    .keep(host)?;
     run_with("ceph-volume", &words, &environment, None, MAKING).await?;
-    let id = if encrypt {
-        newest(host)?
-    } else {
-        let label = ceph_label::read(disk.path.as_ref())
-            .map_err(|e| failed(format!("cannot read {} again: {e}", disk.path)))?;
-        label
-            .and_then(|l| l.id)
-            .ok_or_else(|| failed(format!("ceph-volume left no OSD on {}", disk.path)))?
+    let nothing = || failed(format!("ceph-volume left no OSD on {}", disk.path));
+    let (id, uuid) = match &secret {
+        Some(secret) => {
+            let known = ceph_osd_dirs::known(host).await?;
+            of_secret(host, &known, secret).await?.ok_or_else(nothing)?
+        }
+        None => {
+            let label = ceph_label::read(disk.path.as_ref())
+                .map_err(|e| failed(format!("cannot read {} again: {e}", disk.path)))?
+                .ok_or_else(nothing)?;
+            (label.id.ok_or_else(nothing)?, label.uuid)
+        }
     };
-    begin(host, id, &disk.path).await?;
+    remember_devices(host, id, &disk.path, beside)?;
+    begin(host, id, &uuid, &disk.path).await?;
+    Begun::forget(host, disk)?;
     Ok(None)
 }
 
-/// What a disk was found to be.
-enum Checked {
-    /// Nothing is on it.
-    Blank(PathBuf),
-    /// An OSD of the cluster is on it already.
-    Made(i64),
-    /// An OSD of the cluster was begun on it; its mark is gone now.
-    Half(Option<i64>),
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, HostError> + Send + 'static,
+) -> Result<T, HostError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| failed(format!("broken off: {e}")))?
 }
 
-/// Looks at the disk once more.
-fn check(host: &CephHost, disk: &WipeDisk, fsid: &str) -> Result<Checked, HostError> {
-    let cannot = |e: std::io::Error| failed(format!("cannot look at {}: {e}", disk.path));
-    let path = Path::new(&disk.path);
-    let device =
-        DeviceNumber::of_node(path).ok_or_else(|| guard(format!("{} is not there", disk.path)))?;
-    let found = disks::scan(&host.roots)
-        .map_err(cannot)?
-        .into_iter()
-        .find(|f| f.device == device)
-        .ok_or_else(|| guard(format!("{} is not a whole disk", disk.path)))?;
-    let node = host.roots.dev.join(&found.report.name);
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .open(&node)
-        .map_err(cannot)?;
-    let size = file.seek(SeekFrom::End(0)).map_err(cannot)?;
-    if found.report.serial != disk.serial || size != disk.size {
-        return Err(guard(format!(
-            "{} has the serial number `{}` and {size} bytes, not `{}` and {}",
-            disk.path, found.report.serial, disk.serial, disk.size
-        )));
-    }
-    if found.report.read_only {
-        return Err(guard(format!("{} cannot be written", disk.path)));
-    }
-    let in_use = InUse::read(&host.roots).map_err(cannot)?;
-    if in_use.root.disks.contains(&device) {
-        return Err(guard(format!("{} is the root disk", disk.path)));
-    }
-    let label = ceph_label::read(&node).map_err(cannot)?;
-    if let Some(label) = &label
-        && label.fsid == fsid
-        && let (Some(id), true) = (label.id, label.ready)
-    {
-        return Ok(Checked::Made(id));
-    }
-    let uses = disks::uses(&found, &in_use);
-    if !uses.is_empty() {
-        return Err(guard(format!("{}: {}", disk.path, uses.join(", "))));
-    }
-    match label {
-        Some(label)
-            if label.fsid == fsid
-                || (label.fsid.is_empty() && ["", "main"].contains(&&*label.description)) =>
-        {
-            file.write_all_at(&[0; 4096], 0)
-                .and_then(|()| file.sync_all())
-                .map_err(cannot)?;
-            Ok(Checked::Half(label.id))
+/// The encrypted OSD of this machine whose key this is: the cluster keeps the keys.
+async fn of_secret(
+    host: &CephHost,
+    known: &BTreeMap<i64, Known>,
+    secret: &str,
+) -> Result<Option<(i64, String)>, HostError> {
+    for (id, osd) in known {
+        let here = host.osd_dir(*id).exists();
+        if osd.exists && !here {
+            continue; // it is somewhere else, and ran
         }
-        _ => {
-            let marks = signatures::read(&file, size).map_err(cannot)?;
-            if marks.is_empty() {
-                Ok(Checked::Blank(node))
-            } else {
-                Err(guard(format!("{} has: {}", disk.path, marks.join(", "))))
-            }
+        match host.ceph.config_key(&luks_key(&osd.uuid)).await {
+            Ok(key) if key.trim() == secret => return Ok(Some((*id, osd.uuid.clone()))),
+            Ok(_) => {}
+            Err(e) if e.is_missing() => {}
+            Err(e) => return Err(ceph_failed(e)),
         }
     }
+    Ok(None)
 }
 
-/// Looks at a device that is to be beside the disk: `ceph-volume` would write over most of what it
-/// may hold.
-fn check_beside(host: &CephHost, path: &str) -> Result<(), HostError> {
-    let cannot = |e: std::io::Error| failed(format!("cannot look at {path}: {e}"));
-    let device = DeviceNumber::of_node(Path::new(path))
-        .ok_or_else(|| guard(format!("{path} is not there")))?;
-    let found = disks::scan(&host.roots)
-        .map_err(cannot)?
-        .into_iter()
-        .find(|f| f.device == device)
-        .ok_or_else(|| guard(format!("{path} is not a whole disk")))?;
-    if found.report.read_only {
-        return Err(guard(format!("{path} cannot be written")));
+/// Where the cluster keeps the key of an encrypted OSD.
+fn luks_key(uuid: &str) -> String {
+    format!("dm-crypt/osd/{uuid}/luks")
+}
+
+/// Refuses unless the encryption on a device opens with the key that was made for it.
+async fn is_sealed_with(device: &str, secret: &str) -> Result<(), HostError> {
+    let words = [
+        "--key-file",
+        "-",
+        "open",
+        "--test-passphrase",
+        "--type",
+        "luks",
+        device,
+    ];
+    run("cryptsetup", &words, Some(secret), STARTING)
+        .await
+        .map(drop)
+        .map_err(|_| {
+            guard(format!(
+                "{device} is encrypted with another key than the one that was made for it: wipe it \
+                 if nothing on it is needed"
+            ))
+        })
+}
+
+/// Has a disk be blank again on which an OSD of ours was begun. `check` or a key has said so.
+async fn begin_over(host: &CephHost, disk: &WipeDisk, sealed: bool) -> Result<(), HostError> {
+    if sealed {
+        close_over(host, &disk.path).await?;
     }
-    let in_use = InUse::read(&host.roots).map_err(cannot)?;
-    if in_use.root.disks.contains(&device) {
-        return Err(guard(format!("{path} is the root disk")));
-    }
-    let node = host.roots.dev.join(&found.report.name);
-    let mut reasons = disks::uses(&found, &in_use);
-    if !found.partitions.is_empty() {
-        reasons.push("a partition".to_owned());
-    }
-    let mut file = File::open(&node).map_err(cannot)?;
-    let size = file.seek(SeekFrom::End(0)).map_err(cannot)?;
-    reasons.extend(
-        signatures::read(&file, size)
-            .map_err(cannot)?
-            .into_iter()
-            .map(|mark| mark.to_string()),
-    );
-    if ceph_label::read(&node).map_err(cannot)?.is_some() {
-        reasons.push("a part of an OSD".to_owned());
-    }
-    if reasons.is_empty() {
+    tracing::warn!("the OSD on {} was cut in two: it is begun over", disk.path);
+    wipe::wipe(&host.roots, disk.clone()).await
+}
+
+/// Closes what `ceph-volume` opened over a device.
+async fn close_over(host: &CephHost, device: &str) -> Result<(), HostError> {
+    let Some(number) = DeviceNumber::of_node(Path::new(device)) else {
         return Ok(());
+    };
+    let holders = host.roots.sys.join(format!("dev/block/{number}/holders"));
+    for holder in fs::read_dir(holders).into_iter().flatten().flatten() {
+        let name = line(&holder.path(), "dm/name");
+        if name.starts_with("ceph-") {
+            run("cryptsetup", &["close", &name], None, STARTING).await?;
+        }
     }
-    Err(guard(format!(
-        "{path}, which is to be beside the disk, has: {}; a device for the log or the database must \
-         be blank: `wipefs --all` it if nothing of that is needed",
-        reasons.join(", ")
-    )))
+    Ok(())
 }
 
-/// Sets an OSD that is on a disk up for good, and starts it.
-async fn begin(host: &CephHost, id: i64, path: &str) -> Result<(), HostError> {
+/// Remembers by which names the devices of an OSD were given; what is not encrypted is found by
+/// its label.
+fn remember_devices(
+    host: &CephHost,
+    id: i64,
+    main: &str,
+    beside: &Beside,
+) -> Result<(), HostError> {
     let dir = host.osd_dir(id);
+    for (end, device) in [
+        ("", Some(main)),
+        (".db", beside.db.as_deref()),
+        (".wal", beside.wal.as_deref()),
+    ] {
+        if let Some(device) = device {
+            let path = dir.join(format!("{DEVICE}{end}"));
+            write(&path, &format!("{device}\n"), Readable::Ceph)?;
+        }
+    }
+    Ok(())
+}
+
+/// Has a device beside the disk be blank: what a making that was cut in two left on it goes.
+async fn clear_beside(host: &CephHost, device: &str, ours: Ours) -> Result<(), HostError> {
+    let secret = ours.secret.clone().filter(|_| ours.begun);
+    let found = {
+        let (host, device) = (host.clone(), device.to_owned());
+        blocking(move || check_beside(&host, &device, &ours)).await?
+    };
+    match found {
+        BesideIs::Blank => Ok(()),
+        BesideIs::Begun(disk) => begin_over(host, &disk, false).await,
+        BesideIs::Sealed(disk, refused) => {
+            let Some(secret) = secret else {
+                return Err(refused);
+            };
+            is_sealed_with(device, &secret).await?;
+            begin_over(host, &disk, true).await
+        }
+    }
+}
+
+/// Sets an OSD that is on a disk up for good, and starts it. `path` is the disk's.
+async fn begin(host: &CephHost, id: i64, uuid: &str, path: &str) -> Result<(), HostError> {
+    let dir = host.osd_dir(id);
+    let before = line(&dir, "fsid");
+    if !before.is_empty() && before != uuid {
+        // The number was given to another one since.
+        ceph_osd_dirs::give_up(host, id).await?;
+    }
+    let devices = ceph_osd_dirs::devices(host, uuid).await?;
     if !dir.join("keyring").exists() || !dir.join("ready").exists() {
-        let words = [
+        let mut words = vec![
             "raw",
             "activate",
             "--no-systemd",
@@ -262,17 +339,39 @@ async fn begin(host: &CephHost, id: i64, path: &str) -> Result<(), HostError> {
             "--device",
             path,
         ];
+        for (flag, device) in [("--block.wal", &devices.wal), ("--block.db", &devices.db)] {
+            if let Some(device) = device {
+                words.extend([flag, device]);
+            }
+        }
         run("ceph-volume", &words, None, MAKING).await?;
     }
-    relink(&dir.join("block"), path)
-        .map_err(|e| failed(format!("cannot link the disk of osd.{id}: {e}")))?;
+    for (name, device) in [
+        ("block", Some(path)),
+        ("block.db", devices.db.as_deref()),
+        ("block.wal", devices.wal.as_deref()),
+    ] {
+        if let Some(device) = device {
+            relink(&dir.join(name), device)
+                .map_err(|e| failed(format!("cannot link {name} of osd.{id}: {e}")))?;
+        }
+    }
     write(&dir.join(DEVICE), &format!("{path}\n"), Readable::Ceph)?;
     let drop_in = Path::new("/etc/systemd/system/ceph-osd@.service.d/microcloud.conf");
     if fs::read_to_string(drop_in).ok().as_deref() != Some(DROP_IN) {
         write(drop_in, DROP_IN, Readable::All)?;
         run("systemctl", &["daemon-reload"], None, STARTING).await?;
     }
-    start_unit(&osd_unit(id)).await
+    let unit = osd_unit(id);
+    launch_unit(&unit).await?;
+    let is_up = || {
+        let (host, uuid) = (host.clone(), uuid.to_owned());
+        async move {
+            let known = ceph_osd_dirs::known(&host).await.unwrap_or_default();
+            known.get(&id).is_some_and(|o| o.up && o.uuid == uuid)
+        }
+    };
+    stays(&unit, is_up).await
 }
 
 /// Has a link to a disk name the stable path; one through device mapper stays as it is.
@@ -294,80 +393,61 @@ fn own_link(link: &Path) -> std::io::Result<()> {
     lchown(link, Some(owner.uid()), Some(owner.gid()))
 }
 
-/// The OSD whose directory was made last.
-fn newest(host: &CephHost) -> Result<i64, HostError> {
-    let dirs = fs::read_dir(host.lib.join("osd"))
-        .map_err(|e| failed(format!("cannot look for the new OSD: {e}")))?;
-    dirs.flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            let id = name.strip_prefix("ceph-")?.parse::<i64>().ok()?;
-            Some((entry.metadata().ok()?.modified().ok()?, id))
-        })
-        .max()
-        .map(|(_, id)| id)
-        .ok_or_else(|| failed("ceph-volume left no OSD"))
-}
-
-/// Starts an OSD whose disk is here.
+/// Starts an OSD whose disk is here. The disk is known by what is on it; what is encrypted, by the
+/// name it was given under, and by the key that opens it.
 pub(super) async fn start(host: &CephHost, id: i64, uuid: &str) -> Told {
     let dir = host.osd_dir(id);
-    let device = match fs::read_to_string(dir.join(DEVICE)) {
-        Ok(text) => text.trim().to_owned(),
-        Err(_) => find(host, id, uuid)?,
+    let device = if sealed(&dir).is_some() && line(&dir, "fsid") == uuid {
+        let device = line(&dir, DEVICE);
+        open_encrypted(host, &dir, &device, uuid).await?;
+        device
+    } else {
+        let found = ceph_osd_dirs::devices(host, uuid).await?;
+        found
+            .main
+            .filter(|_| found.id == Some(id))
+            .ok_or_else(|| guard(format!("no disk of this machine holds osd.{id} ({uuid})")))?
     };
-    let known = fs::read_to_string(dir.join("fsid")).unwrap_or_default();
-    if !known.is_empty() && known.trim() != uuid {
-        return Err(guard(format!("osd.{id} of this machine is another one")));
-    }
-    open_encrypted(host, &dir, &device, uuid).await?;
-    begin(host, id, &device).await?;
+    begin(host, id, uuid, &device).await?;
     Ok(None)
 }
 
-/// The disk an OSD is on.
-fn find(host: &CephHost, id: i64, uuid: &str) -> Result<String, HostError> {
-    let found = disks::scan(&host.roots).map_err(|e| failed(e.to_string()))?;
-    found
-        .into_iter()
-        .find(|f| {
-            let node = host.roots.dev.join(&f.report.name);
-            matches!(ceph_label::read(&node), Ok(Some(l)) if l.uuid == uuid && l.id == Some(id))
-        })
-        .map(|f| f.report.path)
-        .ok_or_else(|| guard(format!("no disk of this machine holds osd.{id}")))
-}
-
-/// Opens the disk of an encrypted OSD with the key that the cluster keeps.
+/// Opens the devices of an encrypted OSD with the key that the cluster keeps.
 async fn open_encrypted(
     host: &CephHost,
     dir: &Path,
     device: &str,
     uuid: &str,
 ) -> Result<(), HostError> {
-    let Ok(link) = fs::read_link(dir.join("block")) else {
-        return Ok(());
-    };
-    let Some(name) = link.strip_prefix("/dev/mapper").ok().and_then(Path::to_str) else {
-        return Ok(());
-    };
-    if link.exists() {
-        return Ok(());
+    let (db, wal) = (
+        line(dir, &format!("{DEVICE}.db")),
+        line(dir, &format!("{DEVICE}.wal")),
+    );
+    for (link, device) in [("block", device), ("block.db", &db), ("block.wal", &wal)] {
+        let Ok(link) = fs::read_link(dir.join(link)) else {
+            continue;
+        };
+        let Some(name) = link.strip_prefix("/dev/mapper").ok().and_then(Path::to_str) else {
+            continue;
+        };
+        if link.exists() || device.is_empty() {
+            continue;
+        }
+        let key = host
+            .ceph
+            .config_key(&luks_key(uuid))
+            .await
+            .map_err(ceph_failed)?;
+        let words = ["--key-file", "-", "open", "--type", "luks", device, name];
+        run("cryptsetup", &words, Some(key.trim()), STARTING).await?;
+        own(&link).map_err(|e| failed(format!("cannot give {} to Ceph: {e}", link.display())))?;
     }
-    let key = host
-        .ceph
-        .config_key(&format!("dm-crypt/osd/{uuid}/luks"))
-        .await
-        .map_err(ceph_failed)?;
-    let words = ["--key-file", "-", "open", "--type", "luks", device, name];
-    run("cryptsetup", &words, Some(key.trim()), STARTING).await?;
-    own(&link).map_err(|e| failed(format!("cannot give {} to Ceph: {e}", link.display())))
+    Ok(())
 }
 
 /// Stops an OSD; it stays stopped over boots.
 pub(super) async fn stop(host: &CephHost, id: i64, uuid: &str) -> Told {
-    let known = fs::read_to_string(host.osd_dir(id).join("fsid")).unwrap_or_default();
-    if known.trim() != uuid {
+    if line(&host.osd_dir(id), "fsid") != uuid {
         return Err(guard(format!("osd.{id} of this machine is another one")));
     }
     run(
@@ -390,38 +470,44 @@ fn random() -> Result<String, HostError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::loop_fixture::{LoopDisk, root_or_skip, with_links};
+    use super::super::ceph_osd_check::tests::{UUID, host_with, write_on};
+    use super::super::loop_fixture::{LoopDisk, root_or_skip};
     use super::*;
-    use std::sync::Arc;
 
-    #[test]
-    fn a_device_beside_the_disk_must_be_blank() {
+    #[tokio::test]
+    async fn what_a_making_cut_in_two_left_beside_the_disk_goes_and_nothing_else() {
         if !root_or_skip() {
             return;
         }
-        let label = b"bluestore block device\n00000000-0000-0000-0000-000000000000\n";
-        let wrong: [(&[&str], &[u8], &str); 2] = [
-            (&["mkfs.ext4", "-qF"], b"", "ext4 filesystem"),
-            (&["true"], label, "a part of an OSD"),
-        ];
-        for (command, first, expected) in wrong {
-            let disk = LoopDisk::new(64);
-            let (_dir, roots) = with_links(&[("d", &disk)]);
-            let host = CephHost::new(Arc::default(), roots);
-            let path = disk.node().to_str().expect("UTF-8").to_owned();
-            check_beside(&host, &path).expect("it is blank");
-            disk.run(command);
-            if !first.is_empty() {
-                let node = File::options().write(true).open(disk.node());
-                let node = node.expect("it can be opened");
-                node.write_all_at(first, 0).expect("written");
-            }
-            let refused = check_beside(&host, &path).expect_err("it holds something");
-            let told = refused.to_string();
-            assert!(
-                told.contains(expected) && told.contains("must be blank"),
-                "{told}"
-            );
+        let disk = LoopDisk::new(64);
+        let (_dir, host, meant) = host_with(&disk);
+        let part = ceph_label::tests::label_of(UUID, "bluefs db", &[]);
+        write_on(&disk, &part);
+        let ran = Ours {
+            begun: true,
+            others: [UUID.to_owned()].into(),
+            ..Ours::default()
+        };
+        for theirs in [Ours::default(), ran] {
+            let refused = clear_beside(&host, &meant.path, theirs).await;
+            let told = refused
+                .expect_err("it is a part of another one")
+                .to_string();
+            assert!(told.contains("a part of an OSD"), "{told}");
+            assert!(ceph_label::read(disk.node()).unwrap().is_some());
+        }
+        let begun = Ours {
+            begun: true,
+            ..Ours::default()
+        };
+        let named = Ours {
+            uuid: Some(UUID.to_owned()),
+            ..Ours::default()
+        };
+        for ours in [begun, named] {
+            write_on(&disk, &part);
+            clear_beside(&host, &meant.path, ours).await.expect("ours");
+            assert_eq!(ceph_label::read(disk.node()).unwrap(), None);
         }
     }
 }

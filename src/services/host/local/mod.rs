@@ -6,6 +6,9 @@ mod ceph_daemons;
 mod ceph_form;
 mod ceph_label;
 mod ceph_osd;
+mod ceph_osd_begun;
+mod ceph_osd_check;
+mod ceph_osd_dirs;
 mod disk_beat;
 mod disk_links;
 mod disk_use;
@@ -436,7 +439,7 @@ impl LocalHost {
             | CephRequest::StopOsd { .. } => &self.changing_osds,
             _ => &self.changing_ceph,
         };
-        let _one = turn.try_lock().map_err(|_| HostError::GuardFailed {
+        let _one = turn.try_lock().map_err(|_| HostError::Busy {
             reason: format!("another change of Ceph on `{}` is still running", self.name),
         })?;
         self.ceph_host().ask(request).await
@@ -450,7 +453,7 @@ impl LocalHost {
     async fn one_ovn_change(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, HostError> {
         tokio::time::timeout(OVN_TURN, self.changing_ovn.lock())
             .await
-            .map_err(|_| HostError::GuardFailed {
+            .map_err(|_| HostError::Busy {
                 reason: format!("another change of OVN on `{}` is still running", self.name),
             })
     }
@@ -465,11 +468,9 @@ impl LocalHost {
     }
 
     fn one_change(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, HostError> {
-        self.changing
-            .try_lock()
-            .map_err(|_| HostError::GuardFailed {
-                reason: format!("another change of `{}` is still running", self.name),
-            })
+        self.changing.try_lock().map_err(|_| HostError::Busy {
+            reason: format!("another change of `{}` is still running", self.name),
+        })
     }
 
     fn read_line(&self, path: &str) -> String {
@@ -531,7 +532,7 @@ mod tests {
         let running = host.changing.lock().await;
         let refused = host.bootstrap_lxd(request("m")).await;
         assert!(
-            matches!(&refused, Err(HostError::GuardFailed { reason }) if reason.contains("still running")),
+            matches!(&refused, Err(HostError::Busy { reason }) if reason.contains("still running")),
             "{refused:?}"
         );
         drop(running);
