@@ -113,6 +113,8 @@ fn ceph_is_formed_from_packages_and_held() -> Outcome {
         formed(cloud)?;
         keys_are_private(cloud, &hosts)?;
         drifts(cloud)?;
+        lost_monitors(cloud)?;
+        purged_osd(cloud, "micro02")?;
         out_stays_out(cloud)?;
         filesystem(cloud)?;
         deleted_pool(cloud)
@@ -201,6 +203,66 @@ fn drifts(cloud: &Cloud) -> Outcome {
         let status = ceph_json(cloud, &["status"])?;
         Ok(same(&status["quorum"].as_array().map(Vec::len), &Some(3)))
     })
+}
+
+fn three_in_quorum(cloud: &Cloud) -> Outcome<Result<(), String>> {
+    let status = ceph_json(cloud, &["status"])?;
+    let names = status["quorum_names"].as_array().map(Vec::len);
+    Ok(same(&names, &Some(3)))
+}
+
+/// A monitor whose store is broken says why it does not run; one whose store is gone, and one that
+/// was struck from the map, are made anew.
+fn lost_monitors(cloud: &Cloud) -> Outcome {
+    let breaks =
+        "systemctl stop ceph-mon@micro03; rm /var/lib/ceph/mon/ceph-micro03/store.db/CURRENT";
+    cloud.must("micro03", &["sh", "-ec", breaks])?;
+    let words = ["ceph-mon@micro03.service was started and ended at once"];
+    let said = cloud.wait_says(FIRST, "Member/micro03", &words, SOON)?;
+    eprintln!("a broken store: {}", sentence(&said));
+    let lose = "systemctl stop ceph-mon@micro03; rm -rf /var/lib/ceph/mon/ceph-micro03";
+    // That a monitor is gone is not seen in the quorum at once.
+    let stored = |host: &str| -> Outcome<Result<(), String>> {
+        let script =
+            format!("test -d /var/lib/ceph/mon/ceph-{host} && systemctl is-active ceph-mon@{host}");
+        let there = cloud.run(host, &["sh", "-c", &script], "")?;
+        if there.status.success() {
+            return three_in_quorum(cloud);
+        }
+        Ok(Err(format!("{host} has no monitor that runs")))
+    };
+    comes_back(cloud, "a monitor's store", ("micro03", lose), || {
+        stored("micro03")
+    })?;
+    let strike = "timeout 20 ceph mon remove micro02; sleep 2";
+    comes_back(cloud, "a monitor's place", (FIRST, strike), || {
+        stored("micro02")
+    })?;
+    let aside = "ls -d /var/lib/ceph/mon/.removed-ceph-micro02-*";
+    cloud.must("micro02", &["sh", "-ec", aside])?;
+    Ok(())
+}
+
+/// An OSD that somebody purged, and whose disk was made blank, is made anew under the same number,
+/// though the directory of the old one is still there.
+fn purged_osd(cloud: &Cloud, host: &str) -> Outcome {
+    let find = "cd /var/lib/ceph/osd; ls -d ceph-* | cut -d- -f2";
+    let id = cloud.must(host, &["sh", "-ec", find])?;
+    let id = id.trim();
+    let purge = format!(
+        "systemctl disable --now ceph-osd@{id}; \
+         timeout 20 ceph osd purge {id} --yes-i-really-mean-it; \
+         disk=$(readlink -f /var/lib/ceph/osd/ceph-{id}/block); \
+         dd if=/dev/zero of=$disk bs=1M count=20 conv=fsync 2>/dev/null; test -d \
+         /var/lib/ceph/osd/ceph-{id}"
+    );
+    comes_back(cloud, "a purged OSD", (host, &purge), || {
+        let stat = ceph_json(cloud, &["osd", "stat"])?;
+        Ok(same(&stat["num_up_osds"], &3.into()))
+    })?;
+    let aside = format!("ls -d /var/lib/ceph/osd/.removed-ceph-{id}-*");
+    cloud.must(host, &["sh", "-ec", &aside])?;
+    Ok(())
 }
 
 /// An OSD that stops is told of within a second of the monitors' map that shows it, and started.

@@ -164,6 +164,47 @@ fn up(cloud: &Cloud, osds: u64) -> Outcome {
     Err(format!("{stat}, wanted {osds}").into())
 }
 
+/// An OSD with a device for its database is killed while it is made: it is begun over on both.
+fn cut_in_two(cloud: &mut Cloud) -> Outcome {
+    for _ in 0..2 {
+        cloud.disk_add(FIRST, 2 << 30)?;
+    }
+    let (main, db) = (id("11"), id("12"));
+    let program = format!(
+        "#!/bin/bash\nmv -f /usr/sbin/ceph-volume.whole /usr/sbin/ceph-volume\n\
+         setsid /usr/sbin/ceph-volume \"$@\" & pid=$!\n\
+         for n in $(seq 3000); do\n\
+         head -c 15 /dev/disk/by-id/{db} | grep -q bluestore && break\nsleep 0.01\ndone\n\
+         kill -9 -- -$pid\nexit 1\n"
+    );
+    let install = "mv /usr/sbin/ceph-volume /usr/sbin/ceph-volume.whole; \
+                   cat > /usr/sbin/ceph-volume; chmod +x /usr/sbin/ceph-volume";
+    cloud.must_with(FIRST, &["sh", "-ec", install], &program)?;
+    let begun = Instant::now();
+    cloud.write(
+        "cut.yaml",
+        &format!(
+            "apiVersion: microcloud.dev/v1\nkind: Disk\nmetadata: {{name: cut}}\n\
+             spec: {{member: {FIRST}, path: /dev/disk/by-id/{main}, db: /dev/disk/by-id/{db}, \
+             use: ceph}}\n"
+        ),
+    )?;
+    cloud.wait_objects(FIRST, &["Disk/cut"], SOON)?;
+    eprintln!("an OSD that was cut in two after {:.1?}", begun.elapsed());
+    let told = "journalctl -u microcloud -o cat | grep -c 'was cut in two: it is begun over'";
+    let times = cloud.must(FIRST, &["sh", "-c", told])?;
+    if times.trim() != "2" {
+        return Err(format!("begun over {times} times, not on both devices").into());
+    }
+    let links = "readlink /var/lib/ceph/osd/ceph-*/block.db; ls -A /var/lib/ceph/osd | grep begun \
+                 || true";
+    let links = cloud.must(FIRST, &["sh", "-c", links])?;
+    if links.trim() != format!("/dev/disk/by-id/{db}") {
+        return Err(format!("the database is linked as {links}").into());
+    }
+    Ok(())
+}
+
 #[test]
 fn what_is_on_a_disk_protects_it_and_no_other_disk_is_touched() -> Outcome {
     with("real-disks", 1, |cloud| {
@@ -246,6 +287,17 @@ fn what_is_on_a_disk_protects_it_and_no_other_disk_is_touched() -> Outcome {
         if kept != "kept\n" {
             return Err(format!("the file holds {kept:?}").into());
         }
+        cut_in_two(cloud)?;
+        up(cloud, 5)?;
+        untouched(&protected)?;
+        swap(cloud)?;
+        cloud.must(
+            FIRST,
+            &["sh", "-c", "mount /dev/disk/by-id/$0 /srv/used", &id("8")],
+        )?;
+        cloud.wait_objects(FIRST, &["Disk/chosen", "Disk/named", "Disk/cut"], SOON)?;
+        up(cloud, 5)?;
+        untouched(&protected)?;
         eprintln!("all of it after {:.1?}", begun.elapsed());
         Ok(())
     })

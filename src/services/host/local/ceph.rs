@@ -46,7 +46,10 @@ const STEADY: Duration = Duration::from_secs(3);
 /// How often it is looked at meanwhile.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// The most of what a daemon said that is repeated.
+/// How many of the last things a daemon said are repeated.
+const LAST: usize = 3;
+
+/// The most of what a daemon said that is repeated, letters.
 const SAID: usize = 300;
 
 /// How long a unit may take to start.
@@ -410,12 +413,19 @@ pub(super) async fn alive(unit: &str) -> Result<(), HostError> {
     if state.is_empty() || state == ACTIVE {
         return Ok(());
     }
-    let matched = format!("_SYSTEMD_UNIT={unit}");
+    let id = ["show", "--property=InvocationID", "--value", unit];
+    let id = run("systemctl", &id, None, ASKING)
+        .await
+        .unwrap_or_default();
+    // Of its last run only, and nothing that systemd says of it.
+    let matched = match id.trim() {
+        "" => format!("_SYSTEMD_UNIT={unit}"),
+        id => format!("_SYSTEMD_INVOCATION_ID={id}"),
+    };
     let words = [
         "--no-pager",
         "--output=cat",
-        "--lines=50",
-        "--since=-1min",
+        "--lines=500",
         matched.as_str(),
     ];
     let said = run("journalctl", &words, None, ASKING)
@@ -430,24 +440,31 @@ pub(super) async fn alive(unit: &str) -> Result<(), HostError> {
     )))
 }
 
-/// Of what a daemon said before it ended, the line that tells most: the last one that speaks of an
-/// error, else the last one. Stacks that Ceph prints after it tell nothing.
+/// The last things a daemon said before it ended, without the time: what is told again and again
+/// must stay the same. Stacks and the log that Ceph prints after them tell nothing.
 fn telling(said: &str) -> Option<String> {
-    let lines: Vec<&str> = said
+    let stack = |line: &&str| line.starts_with("NOTE:") || line.starts_with("--- begin dump");
+    let mut lines: Vec<&str> = said
         .lines()
-        .map(str::trim)
-        .filter(|l| !l.is_empty())
+        .map(|line| untimed(line.trim()))
+        .take_while(|line| !stack(line))
+        .filter(|line| !line.is_empty())
         .collect();
-    let tells = |line: &&&str| {
-        let line = line.to_lowercase();
-        let stack = line.starts_with("note:") || line.starts_with('#');
-        let speaks = [
-            "error", "fail", "unable", "cannot", "corrupt", "denied", "no such",
-        ];
-        !stack && speaks.iter().any(|word| line.contains(word))
-    };
-    let line = lines.iter().rfind(tells).or(lines.last())?;
-    Some(line.chars().take(SAID).collect())
+    lines.dedup();
+    let last = &lines[lines.len().saturating_sub(LAST)..];
+    let told = last.join("; ");
+    (!told.is_empty()).then(|| told.chars().take(SAID).collect())
+}
+
+/// A line of Ceph's log without time, thread and level: `2026-01-01T10:00:00.123+0000 7f8a7b -1 `.
+fn untimed(line: &str) -> &str {
+    let mut words = line.splitn(4, ' ');
+    let time = words.next().unwrap_or_default();
+    let timed = time.len() > 20 && time.as_bytes().get(10) == Some(&b'T');
+    match (timed, words.nth(2)) {
+        (true, Some(rest)) => rest.trim(),
+        _ => line,
+    }
 }
 
 /// The state of a unit; empty when systemd does not tell.
@@ -613,13 +630,22 @@ mod tests {
     }
 
     #[test]
-    fn of_what_a_daemon_said_the_line_that_tells_why_it_ended_is_repeated() {
-        let said = "starting osd.0 osd_data /var/lib/ceph/osd/ceph-0\n\
-                    unable to open OSD superblock on /var/lib/ceph/osd/ceph-0: (2) No such file\n\
-                    NOTE: a copy of the executable is needed to interpret this: failed\n\n";
-        let told = telling(said).expect("a line");
-        assert!(told.starts_with("unable to open OSD superblock"), "{told}");
-        assert_eq!(telling("one\ntwo\n").as_deref(), Some("two"));
+    fn the_last_things_a_daemon_said_are_repeated_in_words_that_stay_the_same() {
+        let at = |time: &str, text: &str| {
+            format!("2026-01-01T10:00:{time}+0000 7f8a7b99a6c0 -1 {text}\n")
+        };
+        let said = |time: &str| {
+            let mut text = at(time, "starting") + &at(time, "must have been removed");
+            text += &at(time, " ** ERROR: osd init failed: (5) Input/output error");
+            text + "failed to initialize\nNOTE: a copy of the executable\n#1 frame\n"
+        };
+        let told = telling(&said("00.123")).expect("a line");
+        assert_eq!(
+            told,
+            "must have been removed; ** ERROR: osd init failed: (5) Input/output error; failed to \
+             initialize"
+        );
+        assert_eq!(telling(&said("59.999")), Some(told));
         assert_eq!(telling(" \n"), None);
     }
 }
