@@ -189,6 +189,8 @@ fn cut_in_two(cloud: &mut Cloud) -> Outcome {
              use: ceph}}\n"
         ),
     )?;
+    // Disks that are plugged in are seen with the next full look.
+    cloud.must(FIRST, &["microcloud", "reconcile"])?;
     cloud.wait_objects(FIRST, &["Disk/cut"], SOON)?;
     eprintln!("an OSD that was cut in two after {:.1?}", begun.elapsed());
     let told = "journalctl -u microcloud -o cat | grep -c 'was cut in two: it is begun over'";
