@@ -256,6 +256,7 @@ fn a_reinstalled_initiator_forms_no_second_cluster() -> Outcome {
                 })
             })?;
             println!("{leader} controls after {:.1?}", begun.elapsed());
+            let epoch = cloud.status(&leader)?.report.map(|r| r.lease.epoch);
             let said = cloud.wait_status(FIRST, "it says why", LIMIT, |status| {
                 let why = unready(status);
                 let good = ["forms no second", "form a second", "not trust", "majority"];
@@ -408,6 +409,7 @@ fn the_controllers_host_is_lost_and_the_others_tell_at_once_what_it_carried() ->
             Ok(leader.ok_or_else(|| "nobody does".to_owned()))
         })?;
         println!("{leader} controls after {:.1?}", begun.elapsed());
+        let epoch = cloud.status(&leader)?.report.map(|r| r.lease.epoch);
         wait("it looked at everything", Duration::from_secs(60), || {
             let (_, cached, _) = told(cloud, "micro03", FIRST)?;
             Ok(if cached {
@@ -434,6 +436,10 @@ fn the_controllers_host_is_lost_and_the_others_tell_at_once_what_it_carried() ->
         let others = ["Member/micro02", "Member/micro03", "Profile/web"];
         cloud.wait_objects("micro03", &others, LIMIT)?;
         println!("the others are Ready after {:.1?}", begun.elapsed());
+        // Both others saw it at the same moment; one of them took over, once.
+        let after = cloud.status(&leader)?.report.map(|r| r.lease.epoch);
+        println!("epoch {epoch:?}, then {after:?}");
+        assert_eq!(after, Some(2));
         // What can be repaired without the lost one is.
         cloud.lxc("micro03", &["profile", "set", "web", "limits.cpu=5"])?;
         let took = repaired(cloud, "micro03", "2", Duration::from_secs(30))?;
@@ -441,5 +447,37 @@ fn the_controllers_host_is_lost_and_the_others_tell_at_once_what_it_carried() ->
 
         cloud.start(FIRST)?;
         cloud.wait_formed(&["micro02", FIRST, "micro03"], Duration::from_secs(120))
+    })
+}
+
+#[test]
+fn a_disk_that_is_plugged_in_is_used_within_seconds() -> Outcome {
+    real::with("t-plug", 1, |cloud| {
+        let member = cloud.member(FIRST)?;
+        let (member, _) = member.split_once("---").ok_or("another shape")?;
+        let disk = "---\napiVersion: microcloud.dev/v1\nkind: Disk\nmetadata: {name: large}\n\
+                    spec: {member: micro01, match: size >= 6GiB, limit: 1, use: {pool: local}}\n";
+        cloud.write("cluster.yaml", CLUSTER)?;
+        cloud.write("micro01.yaml", &format!("{member}{disk}"))?;
+        cloud.write("things.yaml", THINGS)?;
+        cloud.start_agents(&[FIRST])?;
+        cloud.wait_objects(
+            FIRST,
+            &["Cluster/demo", "Member/micro01", "Network/lan"],
+            LIMIT,
+        )?;
+        // Nobody looks any more than at any other time.
+        thread::sleep(Duration::from_secs(20));
+        let shown = cloud.wait_says(FIRST, "Disk/large", &[], LIMIT)?;
+        assert!(!shown.ready(), "{}", real::sentence(&shown));
+        println!("{}", real::sentence(&shown));
+        cloud.disk_add(FIRST, 7 << 30)?;
+        let begun = Instant::now();
+        let all = ["Disk/large", "StoragePool/local", "Profile/web"];
+        cloud.wait_objects(FIRST, &all, LIMIT)?;
+        let took = begun.elapsed();
+        println!("its pool was made {took:.1?} after it was plugged in");
+        assert!(took < Duration::from_secs(15), "{took:?}");
+        Ok(())
     })
 }

@@ -67,11 +67,12 @@ enum Next {
 /// Leads when it is this agent's turn, until `stop`.
 pub async fn run(office: Arc<Office>, stop: CancellationToken) {
     let mut copies = Copies::default();
+    let mut since = Due::default();
     while !stop.is_cancelled() {
         let mut look = LOOK;
         let next = tokio::select! {
             () = stop.cancelled() => return,
-            next = decide(&office, &mut copies) => next,
+            next = decide(&office, &mut copies, &mut since) => next,
         };
         match next {
             Next::Lead(lxd, memory, epoch) => {
@@ -90,6 +91,24 @@ pub async fn run(office: Arc<Office>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = office.consider.notified() => {}
             () = tokio::time::sleep(look) => {}
+        }
+    }
+}
+
+/// Since when this agent sees that a holder is to be followed by another one. All see it at the same
+/// moment, when LXD's database answers again: their turns begin then.
+#[derive(Debug, Default)]
+struct Due(Option<(Lease, Instant)>);
+
+impl Due {
+    /// For how long that has been so with this lease.
+    fn of(&mut self, lease: &Lease) -> Duration {
+        match &self.0 {
+            Some((due, since)) if due == lease => since.elapsed(),
+            _ => {
+                self.0 = Some((lease.clone(), Instant::now()));
+                Duration::ZERO
+            }
         }
     }
 }
@@ -123,7 +142,7 @@ impl Copies {
     }
 }
 
-async fn decide(office: &Office, copies: &mut Copies) -> Next {
+async fn decide(office: &Office, copies: &mut Copies, since: &mut Due) -> Next {
     // A leader that answers is followed without asking LXD anything.
     if let Duty::Following(target) = office.duty() {
         let mut answer = leads(office, &target).await;
@@ -168,7 +187,7 @@ async fn decide(office: &Office, copies: &mut Copies) -> Next {
         Err(e) => return Next::Wait(e.to_string()),
     };
     if server.server_clustered {
-        in_a_cluster(office, lxd, stored).await
+        in_a_cluster(office, lxd, stored, since).await
     } else {
         alone(office, lxd, stored).await
     }
@@ -335,7 +354,7 @@ async fn lost_its_cluster(office: &Office) -> Option<String> {
     })
 }
 
-async fn in_a_cluster(office: &Office, lxd: Lxd, stored: Option<Read>) -> Next {
+async fn in_a_cluster(office: &Office, lxd: Lxd, stored: Option<Read>, since: &mut Due) -> Next {
     let name = office.name().to_owned();
     let lease = stored
         .as_ref()
@@ -419,16 +438,16 @@ async fn in_a_cluster(office: &Office, lxd: Lxd, stored: Option<Read>) -> Next {
             } else {
                 SILENCE
             };
-            let due = patience + TURN * turn;
-            if silent >= due {
+            if silent < patience {
+                let reason = format!("{} has not said for long that it controls", lease.holder);
+                return Next::WaitFor(reason, patience.saturating_sub(silent));
+            }
+            let (due, waited) = (TURN * turn, since.of(&lease));
+            if waited >= due {
                 take(office, lxd, read).await
             } else {
-                let reason = format!(
-                    "{} has not said for {} s that it controls",
-                    lease.holder,
-                    silent.as_secs()
-                );
-                Next::WaitFor(reason, due.saturating_sub(silent))
+                let reason = format!("{} does not control; others come first", lease.holder);
+                Next::WaitFor(reason, due.saturating_sub(waited))
             }
         }
     }

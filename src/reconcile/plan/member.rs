@@ -533,6 +533,15 @@ fn update(
     }
     let silent = silent_agent(name, view, plan);
     match seen.status.as_str() {
+        // Its database has just elected another leader, say, who has heard from nobody yet.
+        "Offline" if answers(name, view) => plan.wait(
+            Topic::Members,
+            reasons::MEMBER_DOWN,
+            format!(
+                "LXD takes {name} for offline, though its agent answers and LXD runs there: {}",
+                whole_seconds(&seen.message)
+            ),
+        ),
         "Offline" => plan.wait(
             Topic::Members,
             reasons::MEMBER_DOWN,
@@ -614,6 +623,13 @@ fn had_server_keys(view: &View<'_>, object: &ObjectRef) -> bool {
             .filter_map(|p| p.strip_prefix("config."))
             .any(is_server_key)
     })
+}
+
+/// Whether an agent answers, and has a connection to the LXD beside it.
+fn answers(name: &str, view: &View<'_>) -> bool {
+    let host = view.world.hosts.get(name).filter(|h| h.error.is_none());
+    host.and_then(|h| h.beat.known())
+        .is_some_and(|beat| !beat.lxd_started.is_empty())
 }
 
 /// Whether an agent has been silent for so long that its member counts as lost.
