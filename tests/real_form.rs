@@ -256,7 +256,6 @@ fn a_reinstalled_initiator_forms_no_second_cluster() -> Outcome {
                 })
             })?;
             println!("{leader} controls after {:.1?}", begun.elapsed());
-            let epoch = cloud.status(&leader)?.report.map(|r| r.lease.epoch);
             let said = cloud.wait_status(FIRST, "it says why", LIMIT, |status| {
                 let why = unready(status);
                 let good = ["forms no second", "form a second", "not trust", "majority"];
