@@ -26,6 +26,7 @@ use crate::services::lxd::Lxd;
 use crate::services::lxd::types::Member;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -44,6 +45,11 @@ const JOINING: Duration = Duration::from_millis(100);
 /// How much later the next voter tries, so that two rarely try at once; the ETag decides if they
 /// do.
 const TURN: Duration = Duration::from_millis(1500);
+
+/// A heartbeat that takes longer than this is late: LXD is asked something then. It notices that the
+/// machine of its database's leader is lost only when what it sent there was not acknowledged for
+/// 15 s, and while nobody asks, it sends nothing.
+const LATE: Duration = Duration::from_millis(700);
 
 /// How long LXD may take to answer before it is asked another time, and how often.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -142,10 +148,19 @@ impl Copies {
     }
 }
 
-async fn decide(office: &Office, copies: &mut Copies, since: &mut Due) -> Next {
+async fn decide(office: &Arc<Office>, copies: &mut Copies, since: &mut Due) -> Next {
     // A leader that answers is followed without asking LXD anything.
     if let Duty::Following(target) = office.duty() {
-        let mut answer = leads(office, &target).await;
+        let mut answer = {
+            let mut answer = pin!(leads(office, &target));
+            match tokio::time::timeout(LATE, &mut answer).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    wake_lxd(office);
+                    answer.await
+                }
+            }
+        };
         if let Err(error) = &answer {
             office.witness.missed_leader(&target.name, error);
             // One alone may come late where there is much to do.
@@ -191,6 +206,21 @@ async fn decide(office: &Office, copies: &mut Copies, since: &mut Due) -> Next {
     } else {
         alone(office, lxd, stored).await
     }
+}
+
+/// Asks LXD something, for it to notice that its database's leader is lost if it is.
+fn wake_lxd(office: &Arc<Office>) {
+    let office = Arc::clone(office);
+    tokio::spawn(async move {
+        let Some(_leave) = office.machine.local.may_ask_lxd() else {
+            return;
+        };
+        let lxd = find_lxd_socket(office.lxd_socket.as_deref()).map(Lxd::unix);
+        if let Some(Ok(lxd)) = lxd {
+            // What it answers is asked again by whoever needs it.
+            let _ = Store::new(lxd).lease().await;
+        }
+    });
 }
 
 /// Asks until one of the questions is answered. LXD that has lost its database's leader lets a

@@ -157,6 +157,8 @@ struct State {
     outrun: BTreeMap<ObjectRef, u32>,
     /// What was done last for an object that has not come to rest since, and how often in a row.
     repeated: BTreeMap<ObjectRef, (String, u32)>,
+    /// Whether a member's machine has just begun to be silent.
+    silent: bool,
     /// Whether a full look was asked for because a part could not be read.
     look_again: bool,
     counters: Counters,

@@ -490,6 +490,8 @@ impl Inner {
             self.wake_ovn(&state);
         }
         if changed {
+            // What it carries is shown too.
+            self.show();
             self.wake_waiting(&state, &Topic::Host(target.name.clone()));
             self.wake(
                 &ObjectRef::new(Kind::Member, target.name.clone()),
@@ -558,6 +560,7 @@ impl Inner {
                     let told = view.error != before;
                     if first && joined {
                         self.look(OFFLINE);
+                        state.silent = true;
                     }
                     if first {
                         self.wake_ovn(&state);
@@ -669,6 +672,12 @@ pub(super) async fn machines(inner: Arc<Inner>) {
             .buffer_unordered(TOGETHER)
             .collect::<Vec<()>>()
             .await;
+        // LXD notices that the machine of its database's leader is lost some time after it was asked
+        // something: the sooner that is, the shorter it stands still. Nothing is to wait for it.
+        if std::mem::take(&mut inner.state().silent) {
+            let inner = inner.clone();
+            tokio::spawn(async move { inner.store.lease().await.map(drop) });
+        }
         // That LXD takes a member for offline passes without any event, such as after its database
         // has elected another leader, who has heard from nobody yet.
         if inner.takes_for_offline() && asked_members.elapsed() >= MEMBERS {
