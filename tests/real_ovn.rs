@@ -30,16 +30,104 @@ fn a_network_of_ovn_is_formed_answers_from_outside_and_is_held() -> Outcome {
             || ping(cloud),
         )?;
         cloud.wait_ready(FIRST, SOON)?;
-        nothing_is_written(cloud)
+        nothing_is_written(cloud)?;
+        installed_anew(cloud)?;
+        away_for_a_moment(cloud)
     })
+}
+
+/// The servers of a database's raft as a host has them: id and address.
+fn servers(cloud: &Cloud, host: &str, control: &str, database: &str) -> Outcome<Vec<String>> {
+    let words = ["ovn-appctl", "-t", control, "cluster/status", database];
+    let out = cloud.run(host, &words, "")?;
+    let said = text(&out.stdout);
+    let servers = said.lines().filter_map(|line| {
+        let (id, rest) = line.strip_prefix("    ")?.split_once(" (")?;
+        let (_, address) = rest.split_once(" at ssl:")?;
+        Some(format!("{id} {}", address.split(':').next()?))
+    });
+    let mut servers: Vec<String> = servers.collect();
+    servers.sort();
+    Ok(servers)
+}
+
+const DATABASES: [(&str, &str); 2] = [
+    ("/run/ovn/ovnnb_db.ctl", "OVN_Northbound"),
+    ("/run/ovn/ovnsb_db.ctl", "OVN_Southbound"),
+];
+
+/// A machine loses all it has of the databases, as when it is installed anew: it joins again, and
+/// the server it was is struck, for it would count for the majority for ever.
+fn installed_anew(cloud: &Cloud) -> Outcome {
+    let all = |cloud: &Cloud| -> Outcome<Vec<Vec<String>>> {
+        let of = |(control, database): (&str, &str)| servers(cloud, FIRST, control, database);
+        DATABASES.into_iter().map(of).collect()
+    };
+    let before = all(cloud)?;
+    let gone = "systemctl stop ovn-central ovn-northd ovn-ovsdb-server-nb ovn-ovsdb-server-sb; \
+                rm -f /var/lib/ovn/*.db /etc/default/ovn-central /etc/ovn/ovn-northd-db-params.conf";
+    let begun = Instant::now();
+    cloud.must("micro02", &["systemctl", "stop", "microcloud.service"])?;
+    cloud.must("micro02", &["sh", "-c", gone])?;
+    cloud.must("micro02", &["systemctl", "start", "microcloud.service"])?;
+    let address = cloud.address("micro02")?.to_string();
+    wait(
+        "micro02 is another server of the same rafts",
+        2 * SOON,
+        || {
+            let now = all(cloud)?;
+            let new = now.iter().zip(&before).all(|(now, before)| {
+                let own = |servers: &[String]| -> Vec<String> {
+                    let own = servers
+                        .iter()
+                        .filter(|s| s.ends_with(&format!(" {address}")));
+                    own.cloned().collect()
+                };
+                now.len() == 3 && own(now).len() == 1 && own(now) != own(before)
+            });
+            Ok(if new {
+                Ok(())
+            } else {
+                Err(format!("{now:?}, before {before:?}"))
+            })
+        },
+    )?;
+    cloud.wait_ready(FIRST, SOON)?;
+    eprintln!(
+        "t-ovn: a machine without its databases has them again after {:.1?}",
+        begun.elapsed()
+    );
+    wait("the router answers", SOON, || ping(cloud))
+}
+
+/// Databases that are stopped for a moment come back with their files where they are.
+fn away_for_a_moment(cloud: &Cloud) -> Outcome {
+    let units = ["ovn-northd", "ovn-ovsdb-server-nb", "ovn-ovsdb-server-sb"];
+    let mut words = vec!["systemctl", "stop"];
+    words.extend(units);
+    let all = || servers(cloud, FIRST, DATABASES[0].0, DATABASES[0].1);
+    let before = all()?;
+    cloud.must("micro02", &words)?;
+    prints(
+        cloud,
+        "micro02",
+        &["systemctl", "is-active", units[1]],
+        "active",
+    )?;
+    cloud.wait_ready(FIRST, SOON)?;
+    let aside = cloud.must(
+        "micro02",
+        &["sh", "-c", "ls -d /var/lib/ovn/left-* 2>&1 || true"],
+    )?;
+    if before != all()? || !aside.contains("No such file") {
+        return Err(format!("micro02 has set its files aside: {aside}").into());
+    }
+    Ok(())
 }
 
 /// Three servers in each raft, all connections over TLS, keys for root alone.
 fn over_tls(cloud: &Cloud) -> Outcome {
-    for (control, database) in [
-        ("/run/ovn/ovnnb_db.ctl", "OVN_Northbound"),
-        ("/run/ovn/ovnsb_db.ctl", "OVN_Southbound"),
-    ] {
+    for (control, database) in DATABASES {
         let words = ["ovn-appctl", "-t", control, "cluster/status", database];
         let status = cloud.must(FIRST, &words)?;
         let servers = status.matches(" at ssl:").count();

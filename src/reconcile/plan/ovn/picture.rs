@@ -30,6 +30,8 @@ pub(super) struct Machine<'a> {
     pub(super) spec: &'a MemberSpec,
     /// What was last seen, also of a machine that is silent now.
     pub(super) report: Option<&'a HostReport>,
+    /// When that was.
+    pub(super) seen_at: Option<Timestamp>,
     /// Whether it answers.
     pub(super) answers: bool,
     /// Whether it is in the cluster.
@@ -92,6 +94,7 @@ impl<'a> Picture<'a> {
                 let machine = Machine {
                     spec,
                     report: host.and_then(|h| h.report.known()),
+                    seen_at: host.and_then(|h| h.report.at()),
                     answers: host.is_some_and(|h| h.error.is_none() && h.report.known().is_some()),
                     joined,
                     coming: joined || is_coming(&ObjectRef::new(Kind::Member, name), view),
@@ -151,19 +154,22 @@ impl<'a> Picture<'a> {
             .copied()
     }
 
-    /// The rafts as the other machines tell of them: their leader, or another one that is part.
+    /// A database's raft, as the machine that was looked at last of those that are part of it says:
+    /// who is in it changes without anybody being told.
+    pub(super) fn raft(&self, which: OvnDatabase, but: Option<&str>) -> Option<Raft> {
+        let others = self.machines.iter().filter(|(name, _)| but != Some(**name));
+        others
+            .filter_map(|(_, m)| Some((m.seen_at, m.ovn_now()?.central.database(which)?)))
+            .filter(|(_, database)| database.connected && !database.servers.is_empty())
+            .max_by_key(|(at, database)| (*at, database.leader))
+            .map(|(_, database)| Raft::from(database))
+    }
+
+    /// The rafts as the other machines tell of them.
     pub(super) fn rafts_without(&self, name: &str) -> Rafts {
-        let raft = |which: OvnDatabase| {
-            let others = self.machines.iter().filter(|(other, _)| **other != name);
-            others
-                .filter_map(|(_, m)| m.ovn_now()?.central.database(which))
-                .filter(|database| database.connected && !database.servers.is_empty())
-                .max_by_key(|database| database.leader)
-                .map(Raft::from)
-        };
         Rafts {
-            northbound: raft(OvnDatabase::Northbound),
-            southbound: raft(OvnDatabase::Southbound),
+            northbound: self.raft(OvnDatabase::Northbound, Some(name)),
+            southbound: self.raft(OvnDatabase::Southbound, Some(name)),
         }
     }
 

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 /// that are no members any more, and servers that a machine had before it was installed anew. Only
 /// while a majority answers without them.
 pub(super) fn strike_lost(object: &ObjectRef, picture: &Picture<'_>, plan: &mut Plan) {
-    let Some((by, ovn)) = picture.serving() else {
+    let Some((by, _)) = picture.serving() else {
         return;
     };
     let Some(target) = picture.target(by) else {
@@ -21,7 +21,7 @@ pub(super) fn strike_lost(object: &ObjectRef, picture: &Picture<'_>, plan: &mut 
     };
     let kept = picture.addresses();
     for which in OvnDatabase::BOTH {
-        let Some(raft) = ovn.central.database(which) else {
+        let Some(raft) = picture.raft(which, None) else {
             continue;
         };
         // Where there are two it is for a person to say which one is in use.

@@ -582,6 +582,24 @@ fn at_an_address_a_server_is_struck_only_for_one_of_the_same_raft_that_serves() 
 }
 
 #[test]
+fn of_a_raft_the_one_that_was_looked_at_last_tells() {
+    let mut scene = second_is_another_server();
+    // These were looked at before it joined.
+    for member in ["micro01", "micro03"] {
+        for database in both(&mut scene, member) {
+            database.servers.retain(|s| s.id != "9999");
+        }
+    }
+    let host = scene.world.hosts.get_mut("micro02").expect("it is there");
+    if let Seen::Known { at, .. } = &mut host.report {
+        *at = NOW - 1.seconds();
+    }
+    let plan = scene.plan("Cluster/demo");
+    assert_eq!(plan.steps.len(), 2, "{}", render(&plan));
+    assert!(plan.steps.iter().all(|s| s.sentence.starts_with("strike")));
+}
+
+#[test]
 fn a_machine_that_was_installed_anew_joins_again() {
     let mut scene = serving(&THREE);
     scene.report("micro02").ovn.central = CentralReport::default();

@@ -23,6 +23,9 @@ use tokio::time::Instant;
 /// How long both databases may take until they are part of a raft that has a majority.
 const FORM: Duration = Duration::from_secs(40);
 
+/// How long a raft may take to strike a server.
+const KICK: Duration = Duration::from_secs(10);
+
 /// How long a raft waits for its leader before it chooses another, milliseconds. OVN's own 1000
 /// makes it change leaders whenever a machine is busy for a moment.
 const ELECTION: &str = "4000";
@@ -289,6 +292,20 @@ pub(super) fn short(id: &str) -> String {
     id.chars().take(4).collect()
 }
 
+/// The servers of the rafts here as these have them now; nothing of one that does not answer.
+pub(super) async fn in_rafts(paths: &OvnPaths) -> [Vec<RaftMember>; 2] {
+    let of = async |which: OvnDatabase| {
+        let socket = control_socket(paths, which);
+        if !socket.exists() {
+            return Vec::new();
+        }
+        let status = control::raft_status(&socket, names(which).database).await;
+        status.map(|s| members(&s.servers)).unwrap_or_default()
+    };
+    let [north, south] = OvnDatabase::BOTH;
+    [of(north).await, of(south).await]
+}
+
 fn members(servers: &[control::RaftServer]) -> Vec<RaftMember> {
     let mut members: Vec<RaftMember> = servers
         .iter()
@@ -460,7 +477,16 @@ pub(super) async fn kick(
     if server.id == status.own {
         return guard(format!("{} is this machine's own server", server.id));
     }
-    Ok(control::kick(&socket, name, &server.id).await?)
+    control::kick(&socket, name, &server.id).await?;
+    // A follower passes it on: what is looked at next must not show it any more.
+    let until = Instant::now() + KICK;
+    while members(&control::raft_status(&socket, name).await?.servers).contains(server) {
+        if Instant::now() >= until {
+            return Err(failed(format!("{name} has not let {} go", server.address)));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }
 
 /// Deletes a chassis row and what is said of it.

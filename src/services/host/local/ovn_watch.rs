@@ -2,6 +2,7 @@
 //! again.
 
 use super::ovn::OvnPaths;
+use super::ovn_central;
 use super::ovn_chassis::{self, TUNNEL};
 use crate::services::ovn::rows::{
     Bridge, Chassis, Connection, Database, Encap, GATEWAY_TYPE, Interface, LogicalRouterPort,
@@ -19,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 /// How often a database that is not there is looked for.
 const ABSENT: Duration = Duration::from_secs(1);
 
-/// How often ovn-controller is asked whether it is connected.
-const CONNECTED: Duration = Duration::from_secs(5);
+/// How often it is asked for what no database tells.
+const UNTOLD: Duration = Duration::from_secs(5);
 
 /// A number that changes whenever something of OVN did. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -91,10 +92,10 @@ pub async fn follow_ovn(state: &Path, changes: OvnChanges, stop: CancellationTok
             (SERVER, vec![table::<Database>()]),
         ],
     );
-    let controller = follow_controller(&paths, &changes);
+    let untold = follow_untold(&paths, &changes);
     tokio::select! {
         () = stop.cancelled() => {}
-        () = controller => {}
+        () = untold => {}
         () = local => {}
         () = north => {}
         () = south => {}
@@ -132,15 +133,20 @@ fn ways_out() -> MonitorTable<'static> {
     }
 }
 
-/// Asks ovn-controller now and then whether it is connected: no database tells. Never ends.
-async fn follow_controller(paths: &OvnPaths, changes: &OvnChanges) {
+/// Asks now and then for what no database tells: whether ovn-controller is connected, and which
+/// servers the rafts have. Never ends.
+async fn follow_untold(paths: &OvnPaths, changes: &OvnChanges) {
     let mut before = None;
     loop {
-        let now = ovn_chassis::controller_connected(paths).await;
-        if before.replace(now).is_some_and(|before| before != now) {
+        let now = (
+            ovn_chassis::controller_connected(paths).await,
+            ovn_central::in_rafts(paths).await,
+        );
+        if before.as_ref().is_some_and(|before| *before != now) {
             changes.changed();
         }
-        tokio::time::sleep(CONNECTED).await;
+        before = Some(now);
+        tokio::time::sleep(UNTOLD).await;
     }
 }
 
