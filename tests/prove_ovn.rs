@@ -8,7 +8,7 @@ mod common;
 
 use common::ovn::{ping, resources};
 use common::proof::{Page, versions};
-use common::real::{Cloud, Outcome, sentence, text, wait, with};
+use common::real::{Cloud, Outcome, sentence, text, unready, wait, with};
 use std::time::{Duration, Instant};
 
 /// How long a lost machine keeps its place here; a minute or more where nobody waits for it.
@@ -105,9 +105,8 @@ fn replaced(cloud: &Cloud, page: &mut Page, lost: &str, after: &[&str]) -> Outco
         "databases of OVN",
         "nothing more may be taken",
     ];
-    // Whoever controlled is missed for as long as it keeps its lease.
-    let limit = Duration::from_secs(if controls { 30 } else { 10 });
-    let told = cloud.wait_says(&ask, &member, &words, limit)?;
+    // The heartbeats tell it, also of the one that controlled, before another one does.
+    let told = cloud.wait_says(&ask, &member, &words, Duration::from_secs(10))?;
     let what = if controls { "controlled, " } else { "" };
     line(
         page,
@@ -115,6 +114,15 @@ fn replaced(cloud: &Cloud, page: &mut Page, lost: &str, after: &[&str]) -> Outco
         begun,
     );
     eprintln!("t-ovn-four: {}", sentence(&told));
+    if controls {
+        let limit = Duration::from_secs(60);
+        cloud.wait_status(&ask, "another one controls", limit, |status| {
+            let other = status.leader.as_ref().is_some_and(|leader| leader != lost);
+            let looked = other && !status.cached;
+            looked.then_some(()).ok_or_else(|| unready(status))
+        })?;
+        line(page, &format!("{lost} lost: another one controls"), begun);
+    }
     held_by(cloud, &ask, after, GRACE + Duration::from_secs(60))?;
     line(
         page,

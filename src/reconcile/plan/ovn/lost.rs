@@ -62,7 +62,7 @@ fn ways_out(name: &str, picture: &Picture<'_>, view: &View<'_>) -> Vec<String> {
         .collect()
 }
 
-/// Whether losing one more machine while a member is lost takes the majority from a raft.
+/// Whether losing one more machine while a member is lost, or were it, takes the majority from a raft.
 pub(in crate::reconcile::plan) fn no_more(name: &str, view: &View<'_>) -> bool {
     let Some(picture) = Picture::of(view) else {
         return false;
@@ -80,7 +80,7 @@ pub(in crate::reconcile::plan) fn no_more(name: &str, view: &View<'_>) -> bool {
         };
         let serves = |at: IpAddr| {
             let mut machines = picture.machines.values();
-            machines.any(|m| m.spec.address == at && m.serves())
+            machines.any(|m| m.spec.address == at && at != address && m.serves())
         };
         let left = raft.servers.iter().filter(|s| serves(s.address)).count();
         let its = raft.servers.iter().any(|s| s.address == address);
