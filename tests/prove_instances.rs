@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::ovn::{SOON, prints, resources};
+use common::ovn::{SOON, gateway_host, prints, resources};
 use common::proof::{Page, versions};
 use common::real::{Cloud, FIRST, Outcome, text, wait, with};
 use std::net::Ipv4Addr;
@@ -138,22 +138,6 @@ impl Traffic {
         }
         Ok(gaps)
     }
-}
-
-/// The machine that holds the network's way out.
-fn gateway_host(cloud: &Cloud, host: &str) -> Outcome<String> {
-    let script = "s='ovn-sbctl --no-leader-only --bare'; \
-                  c=$($s --columns=chassis find port_binding type=chassisredirect); \
-                  $s --columns=name list chassis $c";
-    wait("somebody holds the way out", SOON, || {
-        let out = cloud.run(host, &["sh", "-c", script], "")?;
-        let name = text(&out.stdout).trim().to_owned();
-        Ok(if cloud.hosts().contains(&name) {
-            Ok(name)
-        } else {
-            Err(name + &text(&out.stderr))
-        })
-    })
 }
 
 fn launch(cloud: &Cloud, name: &'static str, host: &str) -> Outcome<Container> {

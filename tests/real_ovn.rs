@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::ovn::{SOON, ping, prints, resources};
+use common::ovn::{SOON, gateway_host, ping, prints, resources};
 use common::real::{Cloud, FIRST, Outcome, text, wait, with};
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,8 @@ fn a_network_of_ovn_is_formed_answers_from_outside_and_is_held() -> Outcome {
         cloud.wait_ready(FIRST, SOON)?;
         nothing_is_written(cloud)?;
         installed_anew(cloud)?;
-        away_for_a_moment(cloud)
+        away_for_a_moment(cloud)?;
+        what_is_lost_is_told(cloud)
     })
 }
 
@@ -122,6 +123,27 @@ fn away_for_a_moment(cloud: &Cloud) -> Outcome {
     if before != all()? || !aside.contains("No such file") {
         return Err(format!("micro02 has set its files aside: {aside}").into());
     }
+    Ok(())
+}
+
+/// The machine that holds a network's way out is lost: what it carried is told within ten seconds,
+/// and that nothing more may be taken away.
+fn what_is_lost_is_told(cloud: &Cloud) -> Outcome {
+    let lost = gateway_host(cloud, FIRST)?;
+    let ask = if lost == FIRST { "micro02" } else { FIRST };
+    let begun = Instant::now();
+    cloud.kill(&lost)?;
+    let words = [
+        "it carries databases of OVN, the way out of network default",
+        "a part of LXD's database",
+        "nothing more may be taken from LXD's database and OVN's databases",
+    ];
+    let member = format!("Member/{lost}");
+    cloud.wait_says(ask, &member, &words, Duration::from_secs(10))?;
+    eprintln!(
+        "t-ovn: what {lost} carried is told {:.1?} after its loss",
+        begun.elapsed()
+    );
     Ok(())
 }
 

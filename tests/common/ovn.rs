@@ -82,6 +82,22 @@ pub fn ping(cloud: &Cloud) -> Outcome<Result<(), String>> {
     })
 }
 
+/// The machine that holds the network's way out.
+pub fn gateway_host(cloud: &Cloud, host: &str) -> Outcome<String> {
+    let script = "s='ovn-sbctl --no-leader-only --bare'; \
+                  c=$($s --columns=chassis find port_binding type=chassisredirect); \
+                  $s --columns=name list chassis $c";
+    wait("somebody holds the way out", SOON, || {
+        let out = cloud.run(host, &["sh", "-c", script], "")?;
+        let name = text(&out.stdout).trim().to_owned();
+        Ok(if cloud.hosts().contains(&name) {
+            Ok(name)
+        } else {
+            Err(name + &text(&out.stderr))
+        })
+    })
+}
+
 /// Waits until a command in a host prints this.
 pub fn prints(cloud: &Cloud, host: &str, words: &[&str], wanted: &str) -> Outcome {
     wait(&format!("{words:?} on {host}"), SOON, || {
