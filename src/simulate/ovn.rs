@@ -128,6 +128,7 @@ impl World {
             ours: true,
             config: Some(config.clone()),
             files: own.sid.is_some(),
+            down: Vec::new(),
             northbound: Some(listening(crate::services::ovn::NORTHBOUND_PORT)),
             southbound: Some(listening(crate::services::ovn::SOUTHBOUND_PORT)),
             northd: true,

@@ -66,6 +66,9 @@ pub struct CentralReport {
     pub northbound: Option<DatabaseReport>,
     /// The southbound database, if it answers.
     pub southbound: Option<DatabaseReport>,
+    /// What the files here say of databases that do not answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub down: Vec<DatabaseFile>,
     /// Whether northd runs.
     pub northd: bool,
     /// The addresses of all routers, as this machine's northbound database has them.
@@ -87,6 +90,17 @@ impl CentralReport {
         match which {
             OvnDatabase::Northbound => self.northbound.as_ref(),
             OvnDatabase::Southbound => self.southbound.as_ref(),
+        }
+    }
+
+    /// The raft and the server that a database here is, whether it answers or not.
+    pub fn server(&self, which: OvnDatabase) -> Option<(&str, &str)> {
+        match self.database(which) {
+            Some(d) => Some((&d.cid, &d.sid)),
+            None => {
+                let file = self.down.iter().find(|file| file.which == which)?;
+                Some((&file.cid, &file.sid))
+            }
         }
     }
 
@@ -115,6 +129,18 @@ pub struct DatabaseReport {
     pub servers: Vec<RaftMember>,
     /// Where it listens for clients, besides its command line.
     pub listens: Vec<String>,
+}
+
+/// A database whose server does not answer, as its file says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseFile {
+    /// Which of the two.
+    pub which: OvnDatabase,
+    /// The raft.
+    pub cid: String,
+    /// The server in it, short form of its id.
+    pub sid: String,
 }
 
 /// A server of a raft.

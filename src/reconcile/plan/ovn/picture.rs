@@ -185,10 +185,11 @@ impl<'a> Picture<'a> {
         }
         let told = self.rafts_without(name);
         let struck = |which: OvnDatabase| {
-            let (Some(own), Some(raft)) = (own.database(which), told.of(which)) else {
+            let (Some((cid, sid)), Some(raft)) = (own.server(which), told.of(which)) else {
                 return false;
             };
-            !own.connected && raft.is_without(&own.cid, &own.sid)
+            let connected = own.database(which).is_some_and(|d| d.connected);
+            !connected && raft.is_without(cid, sid)
         };
         !in_rafts.contains(&machine.spec.address) || OvnDatabase::BOTH.into_iter().any(struck)
     }
@@ -265,14 +266,20 @@ fn held_by(orphaned: &BTreeMap<&str, IpAddr>, in_rafts: &BTreeSet<IpAddr>) -> Ve
 
 /// Who is to hold the databases: those that do, then the first by name that answer. Three when
 /// there are three members, otherwise one; members without a resource count, and keep their places.
+/// That a member has not joined yet, or is away, takes nothing from those that hold them.
 fn choose<'a>(
     machines: &BTreeMap<&'a str, Machine<'a>>,
     orphaned: &BTreeMap<&str, IpAddr>,
 ) -> Vec<&'a str> {
-    let candidates = machines.values().filter(|m| m.coming).count() + orphaned.len();
-    let size = if candidates >= CENTRALS { CENTRALS } else { 1 };
     let in_rafts = in_rafts(machines);
-    let size = size.saturating_sub(held_by(orphaned, &in_rafts).len());
+    let held = held_by(orphaned, &in_rafts).len();
+    let for_members = |count: usize| {
+        let size = if count >= CENTRALS { CENTRALS } else { 1 };
+        size.saturating_sub(held)
+    };
+    let kept = for_members(machines.len() + orphaned.len());
+    let coming = machines.values().filter(|m| m.coming).count();
+    let filled = for_members(coming + orphaned.len());
     // One that was struck while it was lost still believes that it holds them when it comes back;
     // it is believed only when nobody knows better.
     let holds = |m: &Machine<'_>| match in_rafts.is_empty() {
@@ -304,8 +311,8 @@ fn choose<'a>(
     }
     // Those that answer stay first.
     chosen.sort_by_key(|name| (!machines[name].answers, *name));
-    chosen.truncate(size);
-    let missing = size.saturating_sub(chosen.len());
+    chosen.truncate(kept);
+    let missing = filled.saturating_sub(chosen.len());
     chosen.extend(free().take(missing));
     chosen.sort_unstable();
     chosen

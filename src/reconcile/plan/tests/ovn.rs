@@ -3,7 +3,8 @@
 use super::*;
 use crate::services::host::{
     AuthorityReport, CentralConfig, CentralReport, CertificateReport, ChassisConfig, ChassisReport,
-    ChassisRow, DatabaseReport, Gateway, OvnReport, RaftMember, TunnelReport,
+    ChassisRow, DatabaseFile, DatabaseReport, Gateway, OvnDatabase, OvnReport, RaftMember,
+    TunnelReport,
 };
 use jiff::ToSpan;
 use std::net::IpAddr;
@@ -106,6 +107,7 @@ fn serving(members: &[&str]) -> Scene {
                     tls: true,
                 }),
                 files: true,
+                down: Vec::new(),
                 northbound: Some(database(6641)),
                 southbound: Some(database(6642)),
                 northd: true,
@@ -715,4 +717,62 @@ fn a_lost_machine_says_what_it_carried_of_ovn() {
     silent(&mut scene, "micro04", 8);
     let said = render(&scene.plan("Member/micro04"));
     assert!(!said.contains("nothing more"), "{said}");
+}
+
+#[test]
+fn who_has_the_databases_keeps_them_while_another_member_has_not_joined_yet() {
+    let mut scene = serving(&THREE);
+    let members = scene.world.lxd.members.known_mut().expect("they are known");
+    members.remove("micro03");
+    silent(&mut scene, "micro03", 5);
+    for member in ["micro01", "micro02"] {
+        for database in both(&mut scene, member) {
+            database.servers.pop();
+        }
+    }
+    let plan = scene.plan("Cluster/demo");
+    let shown = render(&plan);
+    assert!(
+        shown.contains("-> ssl:10.0.0.1:6641,ssl:10.0.0.2:6641\n"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn one_that_left_one_raft_and_was_stopped_before_the_other_leaves_both() {
+    let mut scene = serving(&THREE);
+    for member in ["micro01", "micro03"] {
+        let [northbound, _] = both(&mut scene, member);
+        northbound.servers.retain(|s| s.id != sid(2));
+    }
+    let central = &mut scene.report("micro02").ovn.central;
+    central.northbound = None;
+    central.down.push(DatabaseFile {
+        which: OvnDatabase::Northbound,
+        cid: "raft".into(),
+        sid: sid(2),
+    });
+    let plan = scene.plan("Cluster/demo");
+    assert_eq!(
+        sentences(&plan),
+        ["take from micro02 the databases that others hold without it"],
+        "{}",
+        render(&plan)
+    );
+    // One that is only down is started.
+    let mut scene = serving(&THREE);
+    let central = &mut scene.report("micro02").ovn.central;
+    central.northbound = None;
+    central.down.push(DatabaseFile {
+        which: OvnDatabase::Northbound,
+        cid: "raft".into(),
+        sid: sid(2),
+    });
+    let plan = scene.plan("Cluster/demo");
+    assert_eq!(
+        sentences(&plan),
+        ["set up OVN's databases on micro02 anew"],
+        "{}",
+        render(&plan)
+    );
 }

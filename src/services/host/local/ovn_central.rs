@@ -1,6 +1,7 @@
 //! The databases on this machine: made as the first of a raft, joined to one, left.
 
 use super::ovn::{OvnPaths, active, chassis_rows, failed, systemctl};
+use super::ovn_leave::file_of;
 use super::ovn_routers;
 use crate::services::host::ovn_types::{
     CentralConfig, CentralReport, DatabaseReport, OvnDatabase, RaftMember, connection,
@@ -250,10 +251,20 @@ pub(super) async fn report(paths: &OvnPaths) -> CentralReport {
             .await
             .unwrap_or_default();
     }
+    let answers = |which| match which {
+        OvnDatabase::Northbound => northbound.is_some(),
+        OvnDatabase::Southbound => southbound.is_some(),
+    };
+    let down = OvnDatabase::BOTH
+        .into_iter()
+        .filter(|which| !answers(*which))
+        .filter_map(|which| file_of(paths, which))
+        .collect();
     CentralReport {
         ours,
         config,
         files,
+        down,
         routers,
         gateways,
         northbound,

@@ -5,9 +5,9 @@ use super::ovn::{OvnPaths, failed, systemctl};
 use super::ovn_central::{
     UNITS, control_socket, database, has_files, names, northd_file, options_file, short, was_ours,
 };
-use crate::services::host::ovn_types::{OvnDatabase, Raft, Rafts};
+use crate::services::host::ovn_types::{DatabaseFile, OvnDatabase, Raft, Rafts};
 use crate::services::host::types::HostError;
-use crate::services::ovn::control;
+use crate::services::ovn::{OvsdbError, control};
 use serde::Deserialize;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -110,6 +110,16 @@ async fn standing(paths: &OvnPaths, which: OvnDatabase) -> Result<Option<Standin
     }))
 }
 
+/// What a database's file says, if it can be read.
+pub(super) fn file_of(paths: &OvnPaths, which: OvnDatabase) -> Option<DatabaseFile> {
+    let head = read_head(&paths.data.join(names(which).file)).ok()?;
+    Some(DatabaseFile {
+        which,
+        cid: head.cluster_id,
+        sid: short(&head.server_id),
+    })
+}
+
 /// How a clustered database's file begins.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 struct Head {
@@ -201,6 +211,10 @@ async fn tell_raft(
     loop {
         match control::raft_status(&socket, name).await {
             Ok(now) if now.status == "left cluster" => return Ok(()),
+            // It drops a database that it has left.
+            Err(OvsdbError::Refused { error, .. }) if error.contains("unknown cluster") => {
+                return Ok(());
+            }
             _ if Instant::now() >= until => {
                 return Err(failed(format!("{name} has not left its raft")));
             }
