@@ -65,8 +65,8 @@ fn a_lost_database_server_is_replaced_and_comes_back_without() -> Outcome {
             "OVN's databases when a machine is lost",
             &format!(
                 "Four members, three of which have OVN's databases (raft, TLS). The grace period is \
-                 {} s. One is lost by its power and comes back later; times are from the \
-                 loss, or from its start.",
+                 {} s. Two are lost by their power, one after the other, and come back later; times are from the \
+                 loss, or from the start.",
                 GRACE.as_secs()
             ),
             "make prove",
