@@ -31,7 +31,7 @@ impl Cluster {
                 let key = command.text("key");
                 return Some(self.keys.get(key).cloned().ok_or_else(|| Refusal {
                     code: MISSING,
-                    said: format!("error obtaining '{key}': (2) No such file or directory"),
+                    said: String::new(),
                 }));
             }
             "osd ok-to-stop" => return Some(self.ok_to_stop(command)),

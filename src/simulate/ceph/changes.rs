@@ -1,7 +1,7 @@
 //! What a simulated cluster is told: the commands that change it, and what it refuses.
 
 use super::cluster::{Answer, Cluster, Refusal};
-use crate::services::ceph::Command;
+use crate::services::ceph::{Command, Target};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -121,6 +121,10 @@ impl Cluster {
             "osd crush move" => self.crush_move(command, now),
             "osd crush rm" => self.crush_remove(command, now),
             "osd out" | "osd in" | "osd down" => self.osd_mark(command, now),
+            // The monitors know it by another name, which only managers use.
+            "osd purge" if command.target == Target::Mon => {
+                refuse(INVALID, "(22) Invalid argument")
+            }
             "osd purge" | "osd purge-new" => self.osd_purge(command, now),
             "osd set" | "osd unset" => self.osd_flag(command),
             _ => refuse(INVALID, "command not known"),
