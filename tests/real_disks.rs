@@ -171,8 +171,8 @@ fn cut_in_two(cloud: &mut Cloud) -> Outcome {
     }
     let (main, db) = (id("11"), id("12"));
     let program = format!(
-        "#!/bin/bash\nmv -f /usr/sbin/ceph-volume.whole /usr/sbin/ceph-volume\n\
-         setsid /usr/sbin/ceph-volume \"$@\" > /tmp/cut.log 2>&1 & pid=$!\n\
+        "#!/bin/bash\nmkdir /var/lib/ceph/cut 2>/dev/null || exec $0.whole \"$@\"\n\
+         setsid $0.whole \"$@\" > /var/lib/ceph/cut/log 2>&1 & pid=$!\n\
          while kill -0 $pid; do\n\
          head -c 15 /dev/disk/by-id/{db} | grep -q bluestore && break\nsleep 0.01\ndone\n\
          kill -9 -- -$pid\nexit 1\n"
@@ -192,7 +192,7 @@ fn cut_in_two(cloud: &mut Cloud) -> Outcome {
     // Disks that are plugged in are seen with the next full look.
     cloud.must(FIRST, &["microcloud", "reconcile"])?;
     if let Err(why) = cloud.wait_objects(FIRST, &["Disk/cut"], 2 * SOON) {
-        let said = cloud.must(FIRST, &["sh", "-c", "tail -c 3000 /tmp/cut.log; ps axf"])?;
+        let said = cloud.must(FIRST, &["sh", "-c", "tail -c 3000 /var/lib/ceph/cut/log"])?;
         return Err(format!("{why}\n{said}").into());
     }
     eprintln!("an OSD that was cut in two after {:.1?}", begun.elapsed());

@@ -135,6 +135,16 @@ impl Cluster {
     }
 
     pub(super) fn osd_purge(&mut self, command: &Command, now: Instant) -> Answer {
+        let asked = self.named(command);
+        let holds = |id: &&i64| self.osds.get(*id).is_some_and(|o| o.up && o.in_);
+        if command.prefix() == "osd purge"
+            && let Some(id) = asked.iter().find(holds)
+        {
+            return refuse(
+                BUSY,
+                format!("OSD(s) {id} have some pgs currently mapped to them. "),
+            );
+        }
         if !flag(command, "yes_i_really_mean_it") {
             return refuse(
                 NOT_PERMITTED,

@@ -2,7 +2,7 @@
 
 use super::{Assertion, CephCloud, assertions, number, refused};
 use crate::check::{Failure, Outcome, is, same};
-use microcloud::services::ceph::{CephError, Command, Look};
+use microcloud::services::ceph::{Command, Look};
 use serde_json::Value;
 
 pub fn assertions() -> Vec<Assertion> {
@@ -329,13 +329,9 @@ async fn an_osd_that_works_is_not_purged(cloud: &dyn CephCloud) -> Outcome {
     let asked = Command::new("osd purge").with("id", id);
     refused(ceph.run(&asked).await, 22, "")?;
     let purge = Command::to_mgr("osd purge").with("id", id);
-    refused(ceph.run(&purge).await, 1, "")?;
+    refused(ceph.run(&purge).await, 16, "pgs currently mapped")?;
     let purge = purge.with("yes_i_really_mean_it", true);
-    match ceph.run(&purge).await {
-        // It holds data, or that is not known just now.
-        Err(CephError::Refused { code: 16 | 11, .. }) => Ok(()),
-        other => Err(Failure::new(format!("it was not refused: {other:?}"))),
-    }
+    refused(ceph.run(&purge).await, 16, "pgs currently mapped")
 }
 
 async fn what_would_lose_data_is_not_safe(cloud: &dyn CephCloud) -> Outcome {
