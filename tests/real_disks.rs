@@ -169,7 +169,7 @@ fn cut_in_two(cloud: &mut Cloud) -> Outcome {
     for _ in 0..2 {
         cloud.disk_add(FIRST, 2 << 30)?;
     }
-    let (main, db) = (id("11"), id("12"));
+    let (main, db) = (id("2"), id("3"));
     let program = format!(
         "#!/bin/bash\nmkdir /var/lib/ceph/cut 2>/dev/null || exec $0.whole \"$@\"\n\
          setsid $0.whole \"$@\" > /var/lib/ceph/cut/log 2>&1 & pid=$!\n\
@@ -180,6 +180,7 @@ fn cut_in_two(cloud: &mut Cloud) -> Outcome {
     let install = "mv /usr/sbin/ceph-volume /usr/sbin/ceph-volume.whole; \
                    cat > /usr/sbin/ceph-volume; chmod +x /usr/sbin/ceph-volume";
     cloud.must_with(FIRST, &["sh", "-ec", install], &program)?;
+    cloud.start_agents(&[FIRST])?;
     let begun = Instant::now();
     cloud.write(
         "cut.yaml",
@@ -189,8 +190,6 @@ fn cut_in_two(cloud: &mut Cloud) -> Outcome {
              use: ceph}}\n"
         ),
     )?;
-    // Disks that are plugged in are seen with the next full look.
-    cloud.must(FIRST, &["microcloud", "reconcile"])?;
     if let Err(why) = cloud.wait_objects(FIRST, &["Disk/cut"], 2 * SOON) {
         let said = cloud.must(FIRST, &["sh", "-c", "tail -c 3000 /var/lib/ceph/cut/log"])?;
         return Err(format!("{why}\n{said}").into());
@@ -292,18 +291,26 @@ fn what_is_on_a_disk_protects_it_and_no_other_disk_is_touched() -> Outcome {
         if kept != "kept\n" {
             return Err(format!("the file holds {kept:?}").into());
         }
-        cut_in_two(cloud)?;
-        up(cloud, 5)?;
-        untouched(&protected)?;
-        swap(cloud)?;
-        cloud.must(
-            FIRST,
-            &["sh", "-c", "mount /dev/disk/by-id/$0 /srv/used", &id("8")],
-        )?;
-        cloud.wait_objects(FIRST, &["Disk/chosen", "Disk/named", "Disk/cut"], SOON)?;
-        up(cloud, 5)?;
-        untouched(&protected)?;
         eprintln!("all of it after {:.1?}", begun.elapsed());
         Ok(())
+    })
+}
+
+#[test]
+#[ignore = "two minutes more; make prove"]
+fn an_osd_that_is_killed_while_it_is_made_is_begun_over_on_the_same_disks() -> Outcome {
+    with("real-cut", 1, |cloud| {
+        let conf = "[mon]\nmon_data_avail_crit = 0\n";
+        cloud.must_with(FIRST, &["sh", "-c", "cat > /etc/ceph/ceph.conf"], conf)?;
+        let member = cloud.member(FIRST)?;
+        let (member, _) = member.split_once("---").ok_or("another shape")?;
+        let cluster = "apiVersion: microcloud.dev/v1\nkind: Cluster\nmetadata: {name: demo}\n\
+                       spec: {initiator: micro01, ceph: {provider: packaged}}\n";
+        cloud.write("all.yaml", &format!("{cluster}---\n{member}"))?;
+        cut_in_two(cloud)?;
+        up(cloud, 1)?;
+        swap(cloud)?;
+        cloud.wait_objects(FIRST, &["Disk/cut"], SOON)?;
+        up(cloud, 1)
     })
 }
