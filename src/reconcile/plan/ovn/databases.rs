@@ -110,7 +110,7 @@ pub(super) fn centrals(
             let sentence = if is_first {
                 format!("make OVN's databases on {name}")
             } else if in_raft {
-                plan.changes.extend(central_changes(name, ovn, &wanted));
+                central_changes(name, ovn, &wanted, plan);
                 format!("set up OVN's databases on {name} anew")
             } else {
                 format!("join {name} to OVN's databases")
@@ -140,14 +140,25 @@ pub(super) fn centrals(
     health(picture, view, plan);
 }
 
-fn central_changes(name: &str, ovn: &OvnReport, wanted: &CentralConfig) -> Vec<Change> {
-    let mut changes = Vec::new();
+fn central_changes(name: &str, ovn: &OvnReport, wanted: &CentralConfig, plan: &mut Plan) {
     let told = ovn.central.config.as_ref();
-    if told != Some(wanted) {
-        let words = |c: &CentralConfig| list(c.centrals.iter().map(ToString::to_string));
-        let from = told.map_or_else(|| "written otherwise".to_owned(), words);
+    let mut changes = Vec::new();
+    let centrals = |c: &CentralConfig| list(c.centrals.iter().map(ToString::to_string));
+    let by = |c: &CentralConfig| c.join.map(|join| join.to_string());
+    if told.is_none_or(|c| c.centrals != wanted.centrals || c.tls != wanted.tls) {
+        let from = told.map_or_else(|| "written otherwise".to_owned(), centrals);
         let path = format!("ovn.{name}.centrals");
-        changes.push(Change::new(path, Some(&from), Some(&words(wanted))));
+        changes.push(Change::new(path, Some(&from), Some(&centrals(wanted))));
+    } else if let Some(told) = told
+        && told != wanted
+    {
+        let path = format!("ovn.{name}.join");
+        // The first one learns of another when there is one.
+        if told.join.is_none() {
+            plan.grown.insert(path.clone());
+        }
+        let (from, to) = (by(told), by(wanted));
+        changes.push(Change::new(path, from.as_deref(), to.as_deref()));
     }
     if !ovn.central.northd {
         let path = format!("ovn.{name}.northd");
@@ -162,7 +173,7 @@ fn central_changes(name: &str, ovn: &OvnReport, wanted: &CentralConfig) -> Vec<C
             changes.push(Change::new(path, Some("stopped"), Some("running")));
         }
     }
-    changes
+    plan.changes.extend(changes);
 }
 
 fn missing_listener(name: &str, ovn: &OvnReport, wanted: &CentralConfig) -> Option<Change> {
