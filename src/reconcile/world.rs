@@ -219,6 +219,13 @@ impl World {
         }
     }
 
+    /// Whether a machine's agent answers, and has a connection to the LXD beside it.
+    pub fn has_lxd(&self, machine: &str) -> bool {
+        let host = self.hosts.get(machine).filter(|h| h.error.is_none());
+        host.and_then(|h| h.beat.known())
+            .is_some_and(|beat| !beat.lxd_started.is_empty())
+    }
+
     /// Members that LXD shows as neither online nor evacuated.
     pub fn members_down(&self) -> Vec<&str> {
         self.lxd.members.known().map_or_else(Vec::new, |members| {

@@ -164,6 +164,10 @@ pub(super) async fn finish(inner: &Inner) {
 }
 
 fn wrote(memory: &Memory, before: Option<&Read>) {
+    // To compare all of it for nobody would cost as much as the write.
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
     let parts = before.map(|b| memory.parts_changed(&b.memory));
     tracing::debug!(?parts, "the memory was written");
 }

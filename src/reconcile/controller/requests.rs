@@ -278,6 +278,7 @@ impl Controller {
         let state = self.inner.state();
         let now = self.inner.clock.now();
         let view = state.view(now);
+        let burdens = plan::Burdens::of(&view);
         state
             .desired
             .members()
@@ -297,7 +298,7 @@ impl Controller {
                     error: host.and_then(|h| h.error.as_ref()).map(ToString::to_string),
                     lost: host.is_some_and(|h| plan::is_lost(h, now)),
                     silent_since: host.and_then(|h| h.silent_since),
-                    burden: plan::burden(name, &view),
+                    burden: burdens.of_member(name),
                     agent_version: report.map(|r| r.agent_version.clone()).unwrap_or_default(),
                     service,
                 };

@@ -378,12 +378,8 @@ impl Inner {
     /// Whether LXD takes a member for offline whose agent answers and has a connection to its LXD.
     fn takes_for_offline(&self) -> bool {
         let state = self.state();
-        state.world.members_down().iter().any(|name| {
-            let host = state.world.hosts.get(*name);
-            host.filter(|h| h.error.is_none())
-                .and_then(|h| h.beat.known())
-                .is_some_and(|beat| !beat.lxd_started.is_empty())
-        })
+        let down = state.world.members_down();
+        down.iter().any(|name| state.world.has_lxd(name))
     }
 
     fn targets(&self) -> Vec<(HostTarget, bool)> {
@@ -403,35 +399,25 @@ impl Inner {
     /// Looks at every machine fully, once.
     pub(super) async fn look_at_machines(&self) {
         let targets = self.targets();
-        let looks: Vec<_> = targets
+        let looks = targets
             .iter()
-            .map(|(target, _)| self.look_at_machine(target))
-            .collect();
-        futures_util::stream::iter(looks)
-            .buffer_unordered(TOGETHER)
-            .collect::<Vec<()>>()
-            .await;
+            .map(|(target, _)| self.look_at_machine(target));
+        together(looks).await;
     }
 
     /// As [`Inner::look_at_machines`], but who does not even give a heartbeat is not waited for any
     /// longer.
     async fn look_at_who_answers(&self) {
         let targets = self.targets();
-        let looks: Vec<_> = targets
-            .iter()
-            .map(|(target, _)| async move {
-                match self.hosts.host(target).beat().await {
-                    Err(error) if error.is_silence() => {
-                        self.seen(target, Err(error));
-                    }
-                    Ok(_) | Err(_) => self.look_at_machine(target).await,
+        let looks = targets.iter().map(|(target, _)| async move {
+            match self.hosts.host(target).beat().await {
+                Err(error) if error.is_silence() => {
+                    self.seen(target, Err(error));
                 }
-            })
-            .collect();
-        futures_util::stream::iter(looks)
-            .buffer_unordered(TOGETHER)
-            .collect::<Vec<()>>()
-            .await;
+                Ok(_) | Err(_) => self.look_at_machine(target).await,
+            }
+        });
+        together(looks).await;
     }
 
     /// Looks at one machine fully.
@@ -586,6 +572,16 @@ impl Inner {
     }
 }
 
+/// Asks machines, so many at once.
+async fn together(asking: impl Iterator<Item = impl Future<Output = ()>>) {
+    // Gathered first: a stream of what an iterator still makes is not `Send` for all lifetimes.
+    let asking: Vec<_> = asking.collect();
+    futures_util::stream::iter(asking)
+        .buffer_unordered(TOGETHER)
+        .collect::<Vec<()>>()
+        .await;
+}
+
 fn failed(view: &mut HostView, error: HostError, now: jiff::Timestamp) {
     view.silent_since.get_or_insert(now);
     // How a machine is silent changes from look to look; the first says as much.
@@ -664,14 +660,8 @@ pub(super) async fn machines(inner: Arc<Inner>) {
         let share = sharing.now(inner.state().memory.trust.version);
         // A machine that answers slowly does not hold up the others' next heartbeat for longer
         // than its own deadline.
-        let beats: Vec<_> = targets
-            .iter()
-            .map(|(target, joined)| inner.beat_of(target, *joined, share))
-            .collect();
-        futures_util::stream::iter(beats)
-            .buffer_unordered(TOGETHER)
-            .collect::<Vec<()>>()
-            .await;
+        let beats = targets.iter();
+        together(beats.map(|(target, joined)| inner.beat_of(target, *joined, share))).await;
         // LXD notices that the machine of its database's leader is lost some time after it was asked
         // something: the sooner that is, the shorter it stands still. Nothing is to wait for it.
         if std::mem::take(&mut inner.state().silent) {

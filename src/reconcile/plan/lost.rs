@@ -1,6 +1,6 @@
 //! Members that are lost: since when, what each carried, and when that is given to another one.
 
-use super::{Plan, View};
+use super::{Plan, View, ovn};
 use crate::reconcile::clock::{after, age};
 use crate::services::host::CephDaemonKind;
 use std::time::Duration;
@@ -33,23 +33,44 @@ pub(super) fn recheck(name: &str, view: &View<'_>, plan: &mut Plan) {
     }
 }
 
-/// What a lost member carried, and what must not be touched until it is back, as the end of a
-/// sentence; empty when it carried nothing. Of a member that is there: what would be said of it,
-/// were it lost now.
-pub(crate) fn burden(name: &str, view: &View<'_>) -> String {
-    let carried = carried(name, view);
-    if carried.is_empty() {
-        return String::new();
+/// What members carry for all: made once, and asked for each of them.
+pub(crate) struct Burdens<'v, 'a> {
+    view: &'v View<'a>,
+    ovn: ovn::Burdens<'a>,
+}
+
+impl<'v, 'a> Burdens<'v, 'a> {
+    pub(crate) fn of(view: &'v View<'a>) -> Burdens<'v, 'a> {
+        Burdens {
+            view,
+            ovn: ovn::Burdens::of(view),
+        }
     }
-    let held = no_more(name, view).map_or_else(String::new, |held| {
-        format!("; nothing more may be taken from {held} until it is back")
-    });
-    format!("; it carries {carried}{held}")
+
+    /// What a lost member carried, and what must not be touched until it is back, as the end of a
+    /// sentence; empty when it carried nothing. Of a member that is there: what would be said of it,
+    /// were it lost now.
+    pub(crate) fn of_member(&self, name: &str) -> String {
+        let carried = carried(name, self);
+        if carried.is_empty() {
+            return String::new();
+        }
+        let held = no_more(name, self).map_or_else(String::new, |held| {
+            format!("; nothing more may be taken from {held} until it is back")
+        });
+        format!("; it carries {carried}{held}")
+    }
+}
+
+/// What is said of one lost member.
+pub(super) fn burden(name: &str, view: &View<'_>) -> String {
+    Burdens::of(view).of_member(name)
 }
 
 /// What a member carries for all, as far as it was seen last: `osd.2, a monitor of Ceph`. Empty
 /// when it carries nothing.
-fn carried(name: &str, view: &View<'_>) -> String {
+fn carried(name: &str, burdens: &Burdens<'_, '_>) -> String {
+    let view = burdens.view;
     let mut parts: Vec<String> = Vec::new();
     let report = view.world.hosts.get(name).and_then(|h| h.report.known());
     if let Some(cluster) = view.world.ceph.last.as_ref() {
@@ -73,7 +94,7 @@ fn carried(name: &str, view: &View<'_>) -> String {
             parts.push(what.to_owned());
         }
     }
-    parts.extend(super::ovn::carried(name, view));
+    parts.extend(burdens.ovn.carried(name, view));
     let members = view.world.lxd.members.known();
     let roles = members.and_then(|m| m.get(name)).map(|m| &m.value.roles);
     if roles.is_some_and(|roles| roles.iter().any(|r| r.starts_with("database"))) {
@@ -83,7 +104,8 @@ fn carried(name: &str, view: &View<'_>) -> String {
 }
 
 /// Why nothing more may be taken away while a member is lost; `None` when something may.
-fn no_more(name: &str, view: &View<'_>) -> Option<String> {
+fn no_more(name: &str, burdens: &Burdens<'_, '_>) -> Option<String> {
+    let view = burdens.view;
     let mut held: Vec<&str> = Vec::new();
     let members = view.world.lxd.members.known();
     let silent = |other: &str| {
@@ -120,7 +142,7 @@ fn no_more(name: &str, view: &View<'_>) -> Option<String> {
             held.push("Ceph's copies");
         }
     }
-    if super::ovn::no_more(name, view) {
+    if burdens.ovn.no_more(name) {
         held.push("OVN's databases");
     }
     match held.as_slice() {

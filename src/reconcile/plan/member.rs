@@ -534,7 +534,7 @@ fn update(
     let silent = silent_agent(name, view, plan);
     match seen.status.as_str() {
         // Its database has just elected another leader, say, who has heard from nobody yet.
-        "Offline" if answers(name, view) => plan.wait(
+        "Offline" if view.world.has_lxd(name) => plan.wait(
             Topic::Members,
             reasons::MEMBER_DOWN,
             format!(
@@ -623,13 +623,6 @@ fn had_server_keys(view: &View<'_>, object: &ObjectRef) -> bool {
             .filter_map(|p| p.strip_prefix("config."))
             .any(is_server_key)
     })
-}
-
-/// Whether an agent answers, and has a connection to the LXD beside it.
-fn answers(name: &str, view: &View<'_>) -> bool {
-    let host = view.world.hosts.get(name).filter(|h| h.error.is_none());
-    host.and_then(|h| h.beat.known())
-        .is_some_and(|beat| !beat.lxd_started.is_empty())
 }
 
 /// Whether an agent has been silent for so long that its member counts as lost.

@@ -26,7 +26,7 @@ mod uplink;
 pub(crate) use cluster::target;
 pub use diff::{Change, Verb};
 pub use disk::field_of as disk_field;
-pub(crate) use lost::burden;
+pub(crate) use lost::Burdens;
 pub(crate) use member::{is_coming, is_lost};
 pub(in crate::reconcile) use paths::networks as path_networks;
 pub use step::{Action, Claim, Guard, Step};

@@ -69,11 +69,15 @@ fn hosts_to_be(desired: &Desired) -> BTreeSet<&str> {
 
 /// Whether the failure domain is the rack once all members have the OSDs they are to have.
 pub(super) fn racks_to_be(view: &View<'_>) -> bool {
-    let hosts = hosts_to_be(view.desired);
-    let racks: Vec<Option<&str>> = hosts.iter().map(|h| rack(h, view)).collect();
-    let different: BTreeSet<&str> = racks.iter().copied().flatten().collect();
     let replicas = packaged(view.desired).and_then(|s| s.replicas);
     let copies = replicas.map_or(COPIES, |r| usize::try_from(r).unwrap_or(COPIES));
+    in_racks(&hosts_to_be(view.desired), copies, view)
+}
+
+/// Whether all hosts are in racks, and in enough of them for so many copies.
+fn in_racks(hosts: &BTreeSet<&str>, copies: usize, view: &View<'_>) -> bool {
+    let racks: Vec<Option<&str>> = hosts.iter().map(|h| rack(h, view)).collect();
+    let different: BTreeSet<&str> = racks.iter().copied().flatten().collect();
     racks.iter().all(Option::is_some) && different.len() >= copies.max(RACKS)
 }
 
@@ -102,9 +106,7 @@ pub(super) fn copies(cluster: &CephCluster, view: &View<'_>) -> Option<u32> {
 pub(super) fn domain(cluster: &CephCluster, copies: u32, view: &View<'_>) -> Domain {
     let hosts = cluster.osd_hosts();
     let copies = usize::try_from(copies).unwrap_or(COPIES);
-    let racks: Vec<Option<&str>> = hosts.iter().map(|h| rack(h, view)).collect();
-    let different: BTreeSet<&str> = racks.iter().copied().flatten().collect();
-    let most = if racks.iter().all(Option::is_some) && different.len() >= copies.max(RACKS) {
+    let most = if in_racks(&hosts, copies, view) {
         Domain::Rack
     } else if hosts.len() >= copies.max(2) {
         Domain::Host

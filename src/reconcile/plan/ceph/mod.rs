@@ -61,17 +61,14 @@ pub(super) fn plan(object: &ObjectRef, view: &View<'_>, plan: &mut Plan) {
     };
     match (cluster(view), view.world.ceph.cluster.get()) {
         (Ok(cluster), _) => {
-            let marker = format!("{FORMED}{}", cluster.fsid);
-            let known = view
-                .entry(object)
-                .is_some_and(|e| e.applied.contains(&marker));
+            let marker = marker(cluster);
             if let Some(record) = &mut plan.record {
                 record.applied.insert(marker.clone());
             }
             config::hold(object, ceph, cluster, view, plan);
             placement::replace(object, cluster, view, plan);
             health::health(cluster, view, plan);
-            if !known {
+            if !is_remembered(cluster, view) {
                 // Not only once all is well: until then another one could be formed.
                 for step in &mut plan.steps {
                     step.remembers.get_or_insert_with(|| marker.clone());
@@ -110,13 +107,11 @@ pub(super) fn plan(object: &ObjectRef, view: &View<'_>, plan: &mut Plan) {
 /// Why it is not known, or that it is somebody else's: whoever has an admin key can be read.
 pub(super) fn cluster<'a>(view: &View<'a>) -> Result<&'a CephCluster, String> {
     let cluster = view.world.ceph.cluster.get()?;
-    let marker = format!("{FORMED}{}", cluster.fsid);
-    let known = view.desired.cluster().is_some_and(|(object, _)| {
-        view.entry(object)
-            .is_some_and(|e| e.applied.contains(&marker))
-    });
+    // What is remembered is cheaper to see than the id is to work out.
+    if is_remembered(cluster, view) {
+        return Ok(cluster);
+    }
     match own_fsid(view) {
-        _ if known => Ok(cluster),
         Some(own) if own == cluster.fsid => Ok(cluster),
         Some(_) => Err(format!(
             "the Ceph cluster {} was not formed here and is left alone: on members whose /etc/ceph \
@@ -125,6 +120,19 @@ pub(super) fn cluster<'a>(view: &View<'a>) -> Result<&'a CephCluster, String> {
         )),
         None => Err("LXD was not read yet".to_owned()),
     }
+}
+
+fn marker(cluster: &CephCluster) -> String {
+    format!("{FORMED}{}", cluster.fsid)
+}
+
+/// Whether the inventory says that this cluster was formed here.
+fn is_remembered(cluster: &CephCluster, view: &View<'_>) -> bool {
+    let entry = view
+        .desired
+        .cluster()
+        .and_then(|(object, _)| view.entry(object));
+    entry.is_some_and(|e| e.applied.contains(&marker(cluster)))
 }
 
 /// That a cluster was formed stays remembered while it cannot be read.

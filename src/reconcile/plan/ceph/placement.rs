@@ -20,9 +20,11 @@ use std::collections::BTreeSet;
 pub(super) const DAEMONS: usize = 3;
 
 /// Members that are in the cluster and work, or have a monitor though they do not work now.
-fn candidates<'a>(view: &View<'a>) -> Vec<(&'a str, &'a MemberSpec)> {
+fn candidates<'a>(
+    cluster: Option<&CephCluster>,
+    view: &View<'a>,
+) -> Vec<(&'a str, &'a MemberSpec)> {
     let members = view.world.lxd.members.known();
-    let cluster = super::cluster(view).ok();
     let has_one = |name: &str| cluster.is_some_and(|c| c.monitors.contains_key(name));
     view.desired
         .members()
@@ -48,8 +50,7 @@ enum Place {
     Poor,
 }
 
-fn place(name: &str, view: &View<'_>) -> Place {
-    let cluster = super::cluster(view).ok();
+fn place(name: &str, cluster: Option<&CephCluster>, view: &View<'_>) -> Place {
     let has_one = cluster.is_some_and(|c| c.monitors.contains_key(name));
     match (has_one, lost::for_good(name, view)) {
         (true, false) => Place::Has,
@@ -64,7 +65,8 @@ fn place(name: &str, view: &View<'_>) -> Place {
 /// Monitors are one or three: of two, the loss of either takes the majority away.
 pub(super) fn placement<'a>(view: &View<'a>) -> (Vec<&'a str>, Vec<&'a str>) {
     let initiator = view.desired.cluster().map(|(_, c)| c.initiator.as_str());
-    let mut left = candidates(view);
+    let cluster = super::cluster(view).ok();
+    let mut left = candidates(cluster, view);
     let wanted = view
         .desired
         .members()
@@ -76,7 +78,7 @@ pub(super) fn placement<'a>(view: &View<'a>) -> (Vec<&'a str>, Vec<&'a str>) {
         let best = left.iter().enumerate().min_by_key(|(_, (name, spec))| {
             let domain = spec.failure_domain.as_deref();
             (
-                place(name, view),
+                place(name, cluster, view),
                 Some(*name) != initiator,
                 domain.is_some_and(|d| domains.contains(d)),
                 *name,

@@ -14,7 +14,7 @@ mod network;
 mod picture;
 mod raft;
 
-pub(super) use lost::{carried, no_more};
+pub(super) use lost::Burdens;
 pub(super) use network::{network_health, network_waits, server_keys};
 
 use super::step::{Action, Claim, ClaimOn, OvnAction, Step};
