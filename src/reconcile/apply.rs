@@ -244,6 +244,7 @@ impl Applier {
                 fsid,
             } => self.no_ceph(first, targets, *majority, fsid).await,
             Guard::MonitorSpare { name } => self.monitor_spare(name).await,
+            Guard::OsdUnborn { id, uuid } => self.osd_unborn(*id, uuid).await,
             Guard::Standalone { target, leftovers } => self.standalone(target, leftovers).await,
             Guard::JoinsInto { pools, networks } => self.joins_into(pools, networks).await,
         }

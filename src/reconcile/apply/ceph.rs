@@ -46,6 +46,7 @@ impl Applier {
                 value,
             } => ceph.set_config(section, name, value).await,
             CephChange::RemoveMonitor { name } => ceph.remove_monitor(name).await,
+            CephChange::StrikeUnborn { id } => ceph.purge_new(*id).await,
             CephChange::CreateRule {
                 name,
                 failure_domain,
@@ -63,6 +64,16 @@ impl Applier {
                 metadata,
                 data,
             } => ceph.create_filesystem(name, metadata, data).await,
+        }
+    }
+
+    /// An OSD is struck off only while it is the one that was seen and still never ran.
+    pub(super) async fn osd_unborn(&self, id: i64, uuid: &str) -> Result<(), Stop> {
+        let seen = Look::default().look(&self.ceph).await?;
+        match seen.osds.get(&id) {
+            Some(osd) if osd.uuid == uuid && osd.new && !osd.up => Ok(()),
+            Some(_) => Err(Stop::Stale(format!("osd.{id} runs, or is another one now"))),
+            None => Err(Stop::Stale(format!("osd.{id} is gone"))),
         }
     }
 

@@ -81,7 +81,7 @@ impl Step {
                 | Action::DropErroredNetwork { .. }
                 | Action::ClearHalfMade { .. }
                 | Action::Ceph {
-                    change: CephChange::RemoveMonitor { .. },
+                    change: CephChange::RemoveMonitor { .. } | CephChange::StrikeUnborn { .. },
                 }
                 | Action::CephHost {
                     request: CephRequest::RemoveDaemon { .. },
@@ -198,6 +198,13 @@ pub enum Guard {
         majority: usize,
         /// The cluster that is being formed.
         fsid: String,
+    },
+    /// The OSD is the one that was seen, and still never ran.
+    OsdUnborn {
+        /// Its number.
+        id: i64,
+        /// Its own id.
+        uuid: String,
     },
     /// The monitor is out of the quorum and all others are in it.
     MonitorSpare {
@@ -557,6 +564,11 @@ pub enum CephChange {
     RemoveMonitor {
         /// The monitor.
         name: String,
+    },
+    /// Strike an OSD off the map that was never started.
+    StrikeUnborn {
+        /// Its number.
+        id: i64,
     },
     /// Make a CRUSH rule.
     CreateRule {

@@ -123,6 +123,17 @@ impl Ceph {
         self.run(&command).await.map(drop)
     }
 
+    /// Strikes an OSD off the map that never ran; one that did is refused.
+    ///
+    /// # Errors
+    /// See [`CephError`].
+    pub async fn purge_new(&self, id: i64) -> Result<(), CephError> {
+        let command = Command::new("osd purge-new")
+            .with("id", id)
+            .with("yes_i_really_mean_it", true);
+        self.run(&command).await.map(drop)
+    }
+
     /// Sets one of a pool's settings.
     ///
     /// # Errors

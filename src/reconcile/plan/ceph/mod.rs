@@ -17,11 +17,12 @@ mod health;
 pub(super) mod member;
 mod placement;
 pub(super) mod pool;
+mod unborn;
 
 use super::{Plan, View, reasons};
 use crate::reconcile::desired::Desired;
-use crate::resources::ObjectRef;
-use crate::resources::kinds::{CephProvider, CephSpec};
+use crate::resources::kinds::{CephProvider, CephSpec, DiskUse};
+use crate::resources::{ObjectRef, Resource, Spec};
 use crate::services::ceph::CephCluster;
 use crate::services::host::{CephDaemonKind, CephReport};
 
@@ -43,6 +44,11 @@ pub(super) fn packaged(desired: &Desired) -> Option<&CephSpec> {
         .ceph
         .as_ref()
         .filter(|c| c.provider == CephProvider::Packaged)
+}
+
+/// Whether a resource is a `Disk` that becomes OSDs.
+fn is_osd_disk(resource: &Resource) -> bool {
+    matches!(&resource.spec, Spec::Disk(disk) if disk.usage == DiskUse::Ceph)
 }
 
 /// What a machine that answers has of Ceph.
@@ -67,6 +73,7 @@ pub(super) fn plan(object: &ObjectRef, view: &View<'_>, plan: &mut Plan) {
             }
             config::hold(object, ceph, cluster, view, plan);
             placement::replace(object, cluster, view, plan);
+            unborn::strike(object, cluster, view, plan);
             health::health(cluster, view, plan);
             if !is_remembered(cluster, view) {
                 // Not only once all is well: until then another one could be formed.

@@ -488,3 +488,55 @@ fn a_cluster_that_was_begun_on_one_machine_is_begun_on_no_other() {
     assert_eq!(forms_on(&plan), None, "{}", render(&plan));
     assert!(!plan.waiting_on.is_empty(), "{}", render(&plan));
 }
+
+/// The map has an OSD that was never started.
+fn unborn() -> Scene {
+    let mut scene = standing(&THREE);
+    let left = Osd {
+        uuid: "left".into(),
+        up: false,
+        in_: true,
+        host: String::new(),
+        new: true,
+        full: None,
+    };
+    let cluster = scene.world.ceph.cluster.known_mut().expect("it is known");
+    cluster.osds.insert(3, left);
+    scene
+}
+
+#[test]
+fn an_osd_that_was_never_started_is_struck_off_when_nobody_knows_it() {
+    let strikes = |scene: &Scene| {
+        let plan = scene.plan("Cluster/demo");
+        plan.steps.iter().any(|s| s.sentence.contains("strike"))
+    };
+    assert!(strikes(&unborn()));
+    // One that is being made.
+    let mut scene = unborn();
+    scene.report("micro02").ceph.osds.push(CephOsd {
+        uuid: "left".into(),
+        fsid: "f".into(),
+        ..CephOsd::default()
+    });
+    assert!(!strikes(&scene), "a machine has it");
+    // One that is about to be seen.
+    let mut scene = unborn();
+    scene.report("micro03").ceph.osds.clear();
+    assert!(!strikes(&scene), "a chosen disk has no OSD yet");
+    // Who does not answer may have it.
+    let mut scene = unborn();
+    let host = scene.world.hosts.get_mut("micro03").expect("it is there");
+    host.error = Some(HostError::Unreachable {
+        name: "micro03".into(),
+        address: "10.0.0.3".into(),
+        reason: "no answer".into(),
+        silent: true,
+    });
+    assert!(!strikes(&scene), "a member does not answer");
+    // One that ran is left alone.
+    let mut scene = unborn();
+    let cluster = scene.world.ceph.cluster.known_mut().expect("it is known");
+    cluster.osds.get_mut(&3).expect("it is there").new = false;
+    assert!(!strikes(&scene), "it ran once");
+}

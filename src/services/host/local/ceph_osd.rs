@@ -13,7 +13,6 @@ use super::ceph_osd_begun::Begun;
 use super::ceph_osd_check::{BesideIs, Checked, Ours, check, check_beside};
 use super::ceph_osd_dirs::{DEVICE, Known, line, sealed};
 use super::{DeviceNumber, ceph_label, ceph_osd_dirs, wipe, wipefs};
-use crate::services::ceph::Command;
 use crate::services::host::types::{HostError, WipeDisk};
 use base64::Engine;
 use std::collections::BTreeMap;
@@ -118,10 +117,7 @@ pub(super) async fn create(
     if let Some(uuid) = &begun_as {
         // Only one that never ran can be struck off this way.
         if let Some((id, _)) = known.iter().find(|(_, o)| o.uuid == *uuid) {
-            let purge = Command::new("osd purge-new")
-                .with("id", *id)
-                .with("yes_i_really_mean_it", true);
-            host.ceph.run(&purge).await.map_err(ceph_failed)?;
+            host.ceph.purge_new(*id).await.map_err(ceph_failed)?;
         }
     }
     if half {
