@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How often the cluster is asked whether anything moved.
-const EVERY: Duration = Duration::from_millis(500);
+const EVERY: Duration = Duration::from_millis(700);
 
 /// How often it is seen whether a cluster is wanted at all.
 const IDLE: Duration = Duration::from_secs(2);
