@@ -56,7 +56,7 @@ fn prove_what_agents_cost_while_nothing_happens() -> Outcome {
             "idle_whole.md",
             "While nothing happens, with OVN and Ceph",
             "The cluster of `examples/three-node`, formed and left alone. The agent that controls \
-             asks Ceph for its epochs\ntwice a second through a process of its own (`bridge`), \
+             asks Ceph for its epochs\nevery 0.7 s through a process of its own (`bridge`), \
              and hears of changes in OVN as they happen.",
             "scripts/prove prove_idle",
         );

@@ -1,4 +1,4 @@
-//! Watching Ceph: a short question twice a second, and what follows when something moved.
+//! Watching Ceph: a short question every 0.7 s, and what follows when something moved.
 
 use super::Inner;
 use crate::reconcile::clock::age;
