@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod catalog;
 pub mod cli;
+pub mod convert;
 pub mod reconcile;
 pub mod resources;
 pub mod sandbox;

@@ -332,15 +332,8 @@ fn yaml(documents: &[Document<'_>], show_status: bool) -> Result<String, Command
 
 /// A document as YAML, in the order in which people write it.
 fn as_yaml(document: &Value) -> Result<String, CommandError> {
-    const ORDER: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
-    let mut text = String::new();
-    for key in ORDER {
-        if let Some(value) = document.get(key) {
-            let field: BTreeMap<&str, &Value> = [(key, value)].into();
-            text.push_str(&to_yaml(&field)?);
-        }
-    }
-    Ok(text)
+    crate::convert::written::yaml(document)
+        .map_err(|e| CommandError::Usage(format!("cannot be written as YAML: {e}")))
 }
 
 /// Any value as YAML.

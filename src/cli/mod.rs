@@ -15,6 +15,7 @@ pub mod error;
 pub mod events;
 pub mod explain;
 pub mod get;
+pub mod import;
 pub mod inputs;
 pub mod objects;
 pub mod output;
@@ -106,6 +107,8 @@ enum Command {
     Simulate(simulate::Args),
     /// Check files without a cloud: every error with its line
     Validate(validate::Args),
+    /// Turn a preseed of MicroCloud, LXD or Incus into resources
+    Import(import::Args),
     /// Print the JSON Schema of a kind, or of all
     Schema(schema::Args),
     /// Tell what a kind or a field of it means
@@ -136,6 +139,7 @@ pub fn run() -> ExitCode {
         Command::Sandbox(args) => sandbox::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Validate(args) => validate::run(args),
+        Command::Import(args) => import::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Completion(args) => completion::run(args, Args::command()),

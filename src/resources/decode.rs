@@ -54,29 +54,13 @@ pub struct Decoded {
 /// [`Decoded::broken`].
 pub fn decode_file(source: SourceName, file: &str, bytes: &[u8]) -> Decoded {
     let mut decoded = Decoded::default();
-    if bytes.len() as u64 > LARGEST_FILE {
-        decoded
-            .broken
-            .push(whole_file(file, too_large(bytes.len() as u64)));
-        return decoded;
-    }
-    let content = match std::str::from_utf8(bytes) {
-        Ok(content) => content.strip_prefix('\u{feff}').unwrap_or(content),
-        Err(error) => {
-            decoded
-                .broken
-                .push(not_utf8(file, bytes, error.valid_up_to()));
+    let (text, documents) = match parse(file, bytes, crate::catalog::is_secret_anywhere) {
+        Ok(parsed) => parsed,
+        Err(broken) => {
+            decoded.broken.push(broken);
             return decoded;
         }
     };
-    let mut text = Text::new(file, content);
-    let documents = yaml::documents(&text);
-    let mut secrets = Vec::new();
-    for root in documents.iter().filter_map(|d| d.root.as_ref()) {
-        find_secrets(root, &mut secrets);
-    }
-    text.hide(secrets);
-    let text = Arc::new(text);
     for document in documents {
         match decode_document(source, &text, document) {
             Ok(located) => decoded.resources.push(located),
@@ -86,21 +70,50 @@ pub fn decode_file(source: SourceName, file: &str, bytes: &[u8]) -> Decoded {
     decoded
 }
 
+/// The documents of a file as trees. The values of keys that are `secret` are kept out of every
+/// message.
+///
+/// # Errors
+/// The file as a whole cannot be read.
+pub(crate) fn parse(
+    file: &str,
+    bytes: &[u8],
+    secret: fn(&str) -> bool,
+) -> Result<(Arc<Text>, Vec<Document>), Broken> {
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(whole_file(file, too_large(bytes.len() as u64)));
+    }
+    let content = match std::str::from_utf8(bytes) {
+        Ok(content) => content.strip_prefix('\u{feff}').unwrap_or(content),
+        Err(error) => return Err(not_utf8(file, bytes, error.valid_up_to())),
+    };
+    let mut text = Text::new(file, content);
+    let documents = yaml::documents(&text);
+    let mut secrets = Vec::new();
+    for root in documents.iter().filter_map(|d| d.root.as_ref()) {
+        find_secrets(root, secret, &mut secrets);
+    }
+    text.hide(secrets);
+    Ok((Arc::new(text), documents))
+}
+
 /// Where secrets are written in plain text. That is an error, which must not show them again; nor
 /// must any other error on the same line.
-fn find_secrets(node: &Node, found: &mut Vec<Span>) {
+fn find_secrets(node: &Node, secret: fn(&str) -> bool, found: &mut Vec<Span>) {
     match &node.content {
         yaml::Content::Scalar { .. } => {}
-        yaml::Content::Sequence(items) => items.iter().for_each(|item| find_secrets(item, found)),
+        yaml::Content::Sequence(items) => items
+            .iter()
+            .for_each(|item| find_secrets(item, secret, found)),
         yaml::Content::Mapping(entries) => {
             for entry in entries {
                 match &entry.value.content {
                     yaml::Content::Scalar { .. } => {
-                        if crate::catalog::is_secret_anywhere(&entry.key) {
+                        if secret(&entry.key) {
                             found.push(entry.value.span);
                         }
                     }
-                    _ => find_secrets(&entry.value, found),
+                    _ => find_secrets(&entry.value, secret, found),
                 }
             }
         }
@@ -117,7 +130,7 @@ pub(super) fn too_large(bytes: u64) -> String {
 }
 
 /// A file that cannot be read as a whole, for this reason.
-pub(super) fn whole_file(file: &str, message: impl Into<String>) -> Broken {
+pub(crate) fn whole_file(file: &str, message: impl Into<String>) -> Broken {
     let diagnostic = Diagnostic {
         file: file.to_owned(),
         line: 0,
@@ -162,7 +175,11 @@ fn not_utf8(file: &str, bytes: &[u8], at: usize) -> Broken {
     }
 }
 
-fn decode_document(
+/// Decodes one document.
+///
+/// # Errors
+/// It is no resource; everything that is wrong with it.
+pub(crate) fn decode_document(
     source: SourceName,
     text: &Arc<Text>,
     document: Document,
@@ -220,7 +237,8 @@ fn decode_document(
     }
 }
 
-fn diagnostics(text: &Text, mut problems: Vec<Problem>) -> Vec<Diagnostic> {
+/// Problems with the lines they are on, in the order of the file.
+pub(crate) fn diagnostics(text: &Text, mut problems: Vec<Problem>) -> Vec<Diagnostic> {
     problems.sort_by_key(|p| (p.span.line, p.span.column));
     let more = problems.len().saturating_sub(MOST_DIAGNOSTICS);
     problems.truncate(MOST_DIAGNOSTICS);

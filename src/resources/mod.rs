@@ -1,7 +1,7 @@
 //! What is wanted: the kinds, decoding with positions, validation and the sources.
 
 pub mod accepted;
-mod check;
+pub(crate) mod check;
 pub mod decode;
 pub mod diagnostic;
 pub mod directory;

@@ -152,6 +152,16 @@ impl Positions {
         (span.line as usize, span.column as usize)
     }
 
+    /// Where the value at a path was written; the nearest field above it when it was not.
+    pub(crate) fn span(&self, path: &[Step<'_>]) -> Span {
+        self.spans(path).1
+    }
+
+    /// The text the positions are of.
+    pub(crate) fn text(&self) -> &Arc<Text> {
+        &self.text
+    }
+
     fn whole(&self) -> Span {
         let width = self.text.line(self.line).trim_end().chars().count() as u32;
         Span {

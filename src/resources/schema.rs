@@ -19,7 +19,7 @@ pub(super) mod format {
 }
 
 /// Schema of a field that holds an address.
-pub(super) struct Address;
+pub(crate) struct Address;
 
 impl JsonSchema for Address {
     fn schema_name() -> Cow<'static, str> {
@@ -36,7 +36,7 @@ impl JsonSchema for Address {
 }
 
 /// Schema of a field that holds an address with a prefix length.
-pub(super) struct Subnet;
+pub(crate) struct Subnet;
 
 impl JsonSchema for Subnet {
     fn schema_name() -> Cow<'static, str> {

@@ -118,6 +118,13 @@ pub fn of_kind(kind: Kind) -> &'static BTreeMap<String, Field> {
     &SHAPES[&kind]
 }
 
+/// The shape of documents that are no resources: the fields of a type.
+pub(crate) fn of_type<T: schemars::JsonSchema>() -> BTreeMap<String, Field> {
+    let generator = schemars::generate::SchemaSettings::draft2020_12().into_generator();
+    let schema = generator.into_root_schema_for::<T>().to_value();
+    fields(&schema, &schema)
+}
+
 /// The fields of an object's schema.
 fn fields(schema: &Value, root: &Value) -> BTreeMap<String, Field> {
     let required: Vec<&str> = schema["required"]

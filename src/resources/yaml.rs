@@ -167,7 +167,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(span: Span, message: impl Into<String>) -> Problem {
+    pub(crate) fn new(span: Span, message: impl Into<String>) -> Problem {
         Problem {
             span,
             message: message.into(),
@@ -175,7 +175,7 @@ impl Problem {
         }
     }
 
-    pub(super) fn with_help(mut self, help: impl Into<String>) -> Problem {
+    pub(crate) fn with_help(mut self, help: impl Into<String>) -> Problem {
         self.help = Some(help.into());
         self
     }
