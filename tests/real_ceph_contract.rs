@@ -10,6 +10,9 @@ mod ceph;
 #[path = "contract/check.rs"]
 mod check;
 mod common;
+#[allow(dead_code, reason = "LXD's assertions use the rest")]
+#[path = "contract/report.rs"]
+mod report;
 
 use async_trait::async_trait;
 use ceph::{CephCloud, Daemon};
@@ -214,15 +217,7 @@ impl CephCloud for Real {
 /// Writes three members with a disk each for Ceph.
 fn write(cloud: &Cloud) -> Outcome {
     for host in cloud.hosts() {
-        let member = cloud.member(&host)?;
-        let (member, _) = member
-            .split_once("---")
-            .ok_or("the member has another shape")?;
-        let disk = format!(
-            "---\napiVersion: microcloud.dev/v1\nkind: Disk\nmetadata: {{name: osd-{host}}}\n\
-             spec: {{member: {host}, match: size >= 1GiB, limit: 1, use: ceph}}\n"
-        );
-        cloud.write(&format!("{host}.yaml"), &format!("{member}{disk}"))?;
+        cloud.write(&format!("{host}.yaml"), &cloud.member_with_osd(&host)?)?;
     }
     cloud.write("cluster.yaml", CLUSTER)
 }

@@ -6,6 +6,9 @@ mod ceph;
 #[allow(dead_code, reason = "LXD's assertions use the rest")]
 #[path = "contract/check.rs"]
 mod check;
+#[allow(dead_code, reason = "LXD's assertions use the rest")]
+#[path = "contract/report.rs"]
+mod report;
 #[path = "common/sim.rs"]
 mod sim;
 

@@ -23,14 +23,15 @@ mod operations;
 mod pools;
 mod profiles;
 mod projects;
+mod report;
 mod server;
 mod sweep;
 
 pub use check::{Failure, Outcome};
 pub use cloud::{Cloud, Host};
+pub use report::{Report, Tried};
 
 use futures_util::future::LocalBoxFuture;
-use std::fmt;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -88,51 +89,6 @@ pub fn all() -> Vec<Assertion> {
     all
 }
 
-/// How one assertion went.
-pub struct Result {
-    /// Its name.
-    pub name: &'static str,
-    /// How long it took.
-    pub took: Duration,
-    /// Why it does not hold.
-    pub failure: Option<Failure>,
-}
-
-/// How all of them went.
-pub struct Report(pub Vec<Result>);
-
-impl Report {
-    /// Whether each one holds.
-    pub fn holds(&self) -> bool {
-        self.0.iter().all(|result| result.failure.is_none())
-    }
-}
-
-impl fmt::Display for Result {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.took.as_secs_f64();
-        match &self.failure {
-            None => write!(f, "ok   {seconds:6.2} s  {}", self.name),
-            Some(failure) => write!(f, "FAIL {seconds:6.2} s  {}\n     {failure}", self.name),
-        }
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let failed = self.0.iter().filter(|r| r.failure.is_some());
-        for result in failed.clone() {
-            writeln!(f, "{result}")?;
-        }
-        write!(
-            f,
-            "{} assertions, {} do not hold",
-            self.0.len(),
-            failed.count()
-        )
-    }
-}
-
 /// Longer than the slowest assertion, which waits for a killed member to be called offline.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -140,7 +96,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// cluster, and kill and start a member, are tried in any case when a later one needs them.
 ///
 /// Stops when forming fails: nothing after it can be tried then. `told` hears of each as it ends.
-pub async fn run(cloud: &dyn Cloud, only: &str, told: impl Fn(&Result)) -> Report {
+pub async fn run(cloud: &dyn Cloud, only: &str, told: impl Fn(&Tried)) -> Report {
     let mut all = all();
     all.retain(|assertion| assertion.stage != Stage::Offline || cloud.can_kill());
     let last_stage = all
@@ -148,7 +104,7 @@ pub async fn run(cloud: &dyn Cloud, only: &str, told: impl Fn(&Result)) -> Repor
         .filter(|assertion| assertion.name.contains(only))
         .map(|assertion| assertion.stage)
         .max();
-    let mut results = Vec::new();
+    let mut all_tried = Vec::new();
     for assertion in all {
         let chosen = assertion.name.contains(only);
         let needed = match assertion.stage {
@@ -171,16 +127,16 @@ pub async fn run(cloud: &dyn Cloud, only: &str, told: impl Fn(&Result)) -> Repor
             outcome = outcome.and(swept);
         }
         let stop = outcome.is_err() && assertion.stage == Stage::Forming;
-        let result = Result {
+        let tried = Tried {
             name: assertion.name,
             took,
             failure: outcome.err(),
         };
-        told(&result);
-        results.push(result);
+        told(&tried);
+        all_tried.push(tried);
         if stop {
             break;
         }
     }
-    Report(results)
+    Report(all_tried)
 }

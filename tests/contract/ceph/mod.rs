@@ -10,11 +10,11 @@ mod changes;
 mod failures;
 
 use super::check::{Failure, Outcome, eventually, is};
+use super::report::{Report, Tried};
 use async_trait::async_trait;
 use futures_util::future::LocalBoxFuture;
 use microcloud::services::ceph::{Ceph, CephError, Command};
 use serde_json::Value;
-use std::fmt;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -156,48 +156,6 @@ macro_rules! assertions {
 }
 pub(crate) use assertions;
 
-/// How one assertion went.
-pub struct Tried {
-    name: &'static str,
-    took: Duration,
-    failure: Option<Failure>,
-}
-
-/// How all of them went.
-pub struct Report(pub Vec<Tried>);
-
-impl Report {
-    /// Whether each one holds.
-    pub fn holds(&self) -> bool {
-        self.0.iter().all(|result| result.failure.is_none())
-    }
-}
-
-impl fmt::Display for Tried {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.took.as_secs_f64();
-        match &self.failure {
-            None => write!(f, "ok   {seconds:6.2} s  {}", self.name),
-            Some(failure) => write!(f, "FAIL {seconds:6.2} s  {}\n     {failure}", self.name),
-        }
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let failed = self.0.iter().filter(|r| r.failure.is_some());
-        for result in failed.clone() {
-            writeln!(f, "{result}")?;
-        }
-        write!(
-            f,
-            "{} assertions, {} do not hold",
-            self.0.len(),
-            failed.count()
-        )
-    }
-}
-
 /// Longer than the slowest assertion, which waits for a killed host's OSD to be called down.
 const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -207,7 +165,7 @@ pub async fn run(cloud: &dyn CephCloud, only: &str, told: impl Fn(&Tried)) -> Re
     let mut all = answers::assertions();
     all.extend(changes::assertions());
     all.extend(failures::assertions());
-    let mut results = Vec::new();
+    let mut all_tried = Vec::new();
     for assertion in all.into_iter().filter(|a| a.name.contains(only)) {
         let start = Instant::now();
         let outcome = match timeout(PATIENCE, (assertion.run)(cloud)).await {
@@ -215,13 +173,13 @@ pub async fn run(cloud: &dyn CephCloud, only: &str, told: impl Fn(&Tried)) -> Re
             Err(_) => Err(Failure::new(format!("still not done after {PATIENCE:?}"))),
         };
         let outcome = outcome.and(cloud.calm().await);
-        let result = Tried {
+        let tried = Tried {
             name: assertion.name,
             took: start.elapsed(),
             failure: outcome.err(),
         };
-        told(&result);
-        results.push(result);
+        told(&tried);
+        all_tried.push(tried);
     }
-    Report(results)
+    Report(all_tried)
 }
