@@ -30,15 +30,12 @@ fn write(cloud: &Cloud) -> Outcome {
     for host in cloud.hosts() {
         let conf = "[mon]\nmon_data_avail_crit = 0\n";
         cloud.must_with(&host, &["sh", "-c", "cat > /etc/ceph/ceph.conf"], conf)?;
-        let member = cloud.member(&host)?;
-        let (member, _) = member.split_once("---").ok_or("another shape")?;
-        all += &format!("---\n{member}");
-        if host != FOURTH {
-            all += &format!(
-                "---\napiVersion: microcloud.dev/v1\nkind: Disk\nmetadata: {{name: osd-{host}}}\n\
-                 spec: {{member: {host}, match: size >= 1GiB, limit: 1, use: ceph}}\n"
-            );
-        }
+        all += "---\n";
+        all += &if host == FOURTH {
+            cloud.only_member(&host)?
+        } else {
+            cloud.member_with_osd(&host)?
+        };
     }
     cloud.write("all.yaml", &all)
 }

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::ovn::{SOON, gateway_host, prints, resources};
+use common::ovn::{self, SOON, gateway_host, prints, resources};
 use common::proof::{Page, versions};
 use common::real::{Cloud, FIRST, Outcome, text, wait, with};
 use std::net::Ipv4Addr;
@@ -246,46 +246,17 @@ const DRIFTS: [(&str, Drift); 9] = [
         open_vswitch(cloud, holder, "ovn-bridge-mappings", "UPLINK:br-none")
     }),
     ("chassis row of c1's machine deleted", |cloud, host, _| {
-        let find =
-            format!("ovn-sbctl --no-leader-only --bare --columns=name find chassis name={host}");
-        cloud.must(
-            FIRST,
-            &["ovn-sbctl", "--no-leader-only", "chassis-del", host],
-        )?;
-        prints(cloud, FIRST, &["sh", "-c", &find], host)
+        ovn::by_hand::chassis_deleted(cloud, host)
     }),
     (
         "ovn-controller stopped where the way out is",
-        |cloud, _, holder| {
-            cloud.must(holder, &["systemctl", "stop", "ovn-controller"])?;
-            prints(
-                cloud,
-                holder,
-                &["systemctl", "is-active", "ovn-controller"],
-                "active",
-            )
-        },
+        |cloud, _, holder| ovn::by_hand::controller_stopped(cloud, holder),
     ),
     ("northbound connection cleared", |cloud, _, _| {
-        let key = "network.ovn.northbound_connection";
-        let before = cloud.lxc(FIRST, &["config", "get", key])?.trim().to_owned();
-        cloud.lxc(FIRST, &["config", "unset", key])?;
-        prints(cloud, FIRST, &["lxc", "config", "get", key], &before)
+        ovn::by_hand::northbound_cleared(cloud)
     }),
     ("uplink's range halved in LXD", |cloud, _, _| {
-        let key = "ipv4.ovn.ranges";
-        let before = cloud
-            .lxc(FIRST, &["network", "get", "UPLINK", key])?
-            .trim()
-            .to_owned();
-        let half = before.replace(".200", ".150");
-        cloud.lxc(FIRST, &["network", "set", "UPLINK", key, &half])?;
-        prints(
-            cloud,
-            FIRST,
-            &["lxc", "network", "get", "UPLINK", key],
-            &before,
-        )
+        ovn::by_hand::range_halved(cloud)
     }),
     (
         "a route added to the logical router (stays)",

@@ -225,8 +225,7 @@ fn what_is_on_a_disk_protects_it_and_no_other_disk_is_touched() -> Outcome {
         cloud.must(FIRST, &["sync"])?;
         let conf = "[mon]\nmon_data_avail_crit = 0\n";
         cloud.must_with(FIRST, &["sh", "-c", "cat > /etc/ceph/ceph.conf"], conf)?;
-        let member = cloud.member(FIRST)?;
-        let (member, _) = member.split_once("---").ok_or("another shape")?;
+        let member = cloud.only_member(FIRST)?;
         let cluster = "apiVersion: microcloud.dev/v1\nkind: Cluster\nmetadata: {name: demo}\n\
                        spec: {initiator: micro01, ceph: {provider: packaged}}\n";
         // One is chosen, the first that is blank; one is written by the kernel's name of today.
@@ -302,8 +301,7 @@ fn an_osd_that_is_killed_while_it_is_made_is_begun_over_on_the_same_disks() -> O
     with("real-cut", 1, |cloud| {
         let conf = "[mon]\nmon_data_avail_crit = 0\n";
         cloud.must_with(FIRST, &["sh", "-c", "cat > /etc/ceph/ceph.conf"], conf)?;
-        let member = cloud.member(FIRST)?;
-        let (member, _) = member.split_once("---").ok_or("another shape")?;
+        let member = cloud.only_member(FIRST)?;
         let cluster = "apiVersion: microcloud.dev/v1\nkind: Cluster\nmetadata: {name: demo}\n\
                        spec: {initiator: micro01, ceph: {provider: packaged}}\n";
         cloud.write("all.yaml", &format!("{cluster}---\n{member}"))?;

@@ -452,8 +452,7 @@ fn the_controllers_host_is_lost_and_the_others_tell_at_once_what_it_carried() ->
 #[test]
 fn a_disk_that_is_plugged_in_is_used_within_seconds() -> Outcome {
     real::with("t-plug", 1, |cloud| {
-        let member = cloud.member(FIRST)?;
-        let (member, _) = member.split_once("---").ok_or("another shape")?;
+        let member = cloud.only_member(FIRST)?;
         let disk = "---\napiVersion: microcloud.dev/v1\nkind: Disk\nmetadata: {name: large}\n\
                     spec: {member: micro01, match: size >= 6GiB, limit: 1, use: {pool: local}}\n";
         cloud.write("cluster.yaml", CLUSTER)?;

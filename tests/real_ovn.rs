@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::ovn::{SOON, gateway_host, ping, prints, resources};
+use common::ovn::{self, SOON, gateway_host, ping, prints, resources};
 use common::real::{Cloud, FIRST, Outcome, text, wait, with};
 use std::time::{Duration, Instant};
 
@@ -215,46 +215,20 @@ fn drifts(cloud: &Cloud) -> Outcome {
         timed(key, begun);
     }
 
-    let find = "ovn-sbctl --no-leader-only --bare --columns=name find chassis name=micro03";
     let begun = Instant::now();
-    cloud.must(
-        FIRST,
-        &["ovn-sbctl", "--no-leader-only", "chassis-del", "micro03"],
-    )?;
-    prints(cloud, FIRST, &["sh", "-c", find], "micro03")?;
+    ovn::by_hand::chassis_deleted(cloud, "micro03")?;
     timed("the chassis", begun);
 
-    let key = "network.ovn.northbound_connection";
-    let before = cloud.lxc(FIRST, &["config", "get", key])?.trim().to_owned();
     let begun = Instant::now();
-    cloud.lxc(FIRST, &["config", "unset", key])?;
-    prints(cloud, FIRST, &["lxc", "config", "get", key], &before)?;
+    ovn::by_hand::northbound_cleared(cloud)?;
     timed("the northbound connection", begun);
 
-    let key = "ipv4.ovn.ranges";
-    let before = cloud
-        .lxc(FIRST, &["network", "get", "UPLINK", key])?
-        .trim()
-        .to_owned();
-    let half = before.replace(".200", ".150");
     let begun = Instant::now();
-    cloud.lxc(FIRST, &["network", "set", "UPLINK", key, &half])?;
-    prints(
-        cloud,
-        FIRST,
-        &["lxc", "network", "get", "UPLINK", key],
-        &before,
-    )?;
+    ovn::by_hand::range_halved(cloud)?;
     timed("the uplink's range", begun);
 
     let (begun, stopped) = (Instant::now(), jiff::Timestamp::now());
-    cloud.must("micro02", &["systemctl", "stop", "ovn-controller"])?;
-    prints(
-        cloud,
-        "micro02",
-        &["systemctl", "is-active", "ovn-controller"],
-        "active",
-    )?;
+    ovn::by_hand::controller_stopped(cloud, "micro02")?;
     timed("ovn-controller", begun);
     // One that stops takes its row with it: that is told within a second.
     let told = cloud

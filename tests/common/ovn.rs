@@ -110,3 +110,47 @@ pub fn prints(cloud: &Cloud, host: &str, words: &[&str], wanted: &str) -> Outcom
         })
     })
 }
+
+/// What somebody changes by hand: each waits until it is as it was.
+pub mod by_hand {
+    use super::{Cloud, FIRST, Outcome, prints};
+
+    /// Deletes a machine's row in the southbound database.
+    pub fn chassis_deleted(cloud: &Cloud, host: &str) -> Outcome {
+        let find =
+            format!("ovn-sbctl --no-leader-only --bare --columns=name find chassis name={host}");
+        let delete = ["ovn-sbctl", "--no-leader-only", "chassis-del", host];
+        cloud.must(FIRST, &delete)?;
+        prints(cloud, FIRST, &["sh", "-c", &find], host)
+    }
+
+    /// Stops a machine's `ovn-controller`.
+    pub fn controller_stopped(cloud: &Cloud, host: &str) -> Outcome {
+        cloud.must(host, &["systemctl", "stop", "ovn-controller"])?;
+        let active = ["systemctl", "is-active", "ovn-controller"];
+        prints(cloud, host, &active, "active")
+    }
+
+    /// Takes from LXD where the northbound database is.
+    pub fn northbound_cleared(cloud: &Cloud) -> Outcome {
+        let key = "network.ovn.northbound_connection";
+        let before = cloud.lxc(FIRST, &["config", "get", key])?.trim().to_owned();
+        cloud.lxc(FIRST, &["config", "unset", key])?;
+        prints(cloud, FIRST, &["lxc", "config", "get", key], &before)
+    }
+
+    /// Halves the uplink's range in LXD.
+    pub fn range_halved(cloud: &Cloud) -> Outcome {
+        let get = ["network", "get", "UPLINK", "ipv4.ovn.ranges"];
+        let before = cloud.lxc(FIRST, &get)?.trim().to_owned();
+        let half = before.replace(".200", ".150");
+        let set = ["network", "set", "UPLINK", "ipv4.ovn.ranges", &half];
+        cloud.lxc(FIRST, &set)?;
+        prints(
+            cloud,
+            FIRST,
+            &["lxc", "network", "get", "UPLINK", "ipv4.ovn.ranges"],
+            &before,
+        )
+    }
+}

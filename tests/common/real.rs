@@ -275,13 +275,25 @@ impl Cloud {
         Ok(())
     }
 
+    /// The `Member` of a host, without anything else.
+    pub fn only_member(&self, host: &str) -> Outcome<String> {
+        let address = self.address(host)?.to_string();
+        Ok(only_member(host, &address, &self.fingerprint(host)?))
+    }
+
     /// The `Member` of a host and the `Disk` that it gives to the pool `local`.
     pub fn member(&self, host: &str) -> Outcome<String> {
-        Ok(member(
-            host,
-            &self.address(host)?.to_string(),
-            &self.fingerprint(host)?,
-        ))
+        let address = self.address(host)?.to_string();
+        Ok(member(host, &address, &self.fingerprint(host)?))
+    }
+
+    /// The `Member` of a host and the `Disk`, `osd-HOST`, that it gives to Ceph.
+    pub fn member_with_osd(&self, host: &str) -> Outcome<String> {
+        Ok(self.only_member(host)?
+            + &format!(
+                "---\napiVersion: microcloud.dev/v1\nkind: Disk\nmetadata: {{name: osd-{host}}}\n\
+                 spec: {{member: {host}, match: size >= 1GiB, limit: 1, use: ceph}}\n"
+            ))
     }
 
     /// Writes the cluster, the given members, a pool, a network and a profile.
@@ -516,19 +528,27 @@ spec:
     eth0: {type: nic, network: lan}
 ";
 
-/// A `Member` and the `Disk` that it gives to the pool `local`.
-pub fn member(host: &str, address: &str, fingerprint: &str) -> String {
+fn only_member(host: &str, address: &str, fingerprint: &str) -> String {
     format!(
         "\
 apiVersion: microcloud.dev/v1
 kind: Member
 metadata: {{name: {host}}}
 spec: {{address: {address}, fingerprint: {fingerprint}}}
+"
+    )
+}
+
+/// A `Member` and the `Disk` that it gives to the pool `local`.
+pub fn member(host: &str, address: &str, fingerprint: &str) -> String {
+    only_member(host, address, fingerprint)
+        + &format!(
+            "\
 ---
 apiVersion: microcloud.dev/v1
 kind: Disk
 metadata: {{name: local-{host}}}
 spec: {{member: {host}, match: size >= 1GiB, limit: 1, use: {{pool: local}}}}
 "
-    )
+        )
 }
