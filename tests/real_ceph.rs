@@ -64,15 +64,7 @@ fn write(cloud: &Cloud) -> Outcome {
             .rsplit_once('.')
             .map(|(net, _)| format!("{net}.0/24"));
         public = network.ok_or("the address has another shape")?;
-        let member = cloud.member(&host)?;
-        let (member, _) = member
-            .split_once("---")
-            .ok_or("the member has another shape")?;
-        let disk = format!(
-            "---\napiVersion: microcloud.dev/v1\nkind: Disk\nmetadata: {{name: osd-{host}}}\n\
-             spec: {{member: {host}, match: size >= 1GiB, limit: 1, use: ceph}}\n"
-        );
-        cloud.write(&format!("{host}.yaml"), &format!("{member}{disk}"))?;
+        cloud.write(&format!("{host}.yaml"), &cloud.member_with_osd(&host)?)?;
     }
     cloud.write("cluster.yaml", &CLUSTER.replace("PUBLIC", &public))
 }
@@ -177,10 +169,11 @@ fn keys_are_private(cloud: &Cloud, hosts: &[&str]) -> Outcome {
 fn drifts(cloud: &Cloud) -> Outcome {
     let by_hand = "ceph osd pool set lxd_remote size 2; \
                    ceph osd pool set lxd_remote crush_rule replicated_rule; \
+                   ceph osd pool application disable lxd_remote rbd --yes-i-really-mean-it; \
                    ceph config set global public_network 192.0.2.0/24";
     comes_back(
         cloud,
-        "size, rule and public network",
+        "size, rule, application and public network",
         (FIRST, by_hand),
         || {
             let config = ceph_json(cloud, &["config", "dump"])?;
@@ -188,6 +181,12 @@ fn drifts(cloud: &Cloud) -> Outcome {
             let wrong = |o: &serde_json::Value| o["value"] == "192.0.2.0/24";
             if networks.into_iter().any(wrong) {
                 return Ok(Err("public_network is still changed".to_owned()));
+            }
+            let pools = ceph_json(cloud, &["osd", "pool", "ls", "detail"])?;
+            let mut pools = pools.as_array().into_iter().flatten();
+            let pool = pools.find(|pool| pool["pool_name"] == "lxd_remote");
+            if pool.is_none_or(|pool| pool["application_metadata"]["rbd"].is_null()) {
+                return Ok(Err("the pool is still for nothing".to_owned()));
             }
             Ok(size(cloud)?.and_then(|()| rule(cloud).unwrap_or_else(|e| Err(e.to_string()))))
         },

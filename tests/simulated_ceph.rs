@@ -188,9 +188,11 @@ async fn portrait(cloud: &SimCloud) -> String {
     }
     for (name, pool) in &ceph.pools {
         let rule = ceph.rule(pool.rule).map(|(name, _)| name);
+        let (size, least) = (pool.size, pool.min_size);
+        let applications = &pool.applications;
         line(
             &mut text,
-            format!("pool {name} {} {} {rule:?}", pool.size, pool.min_size),
+            format!("pool {name} {size} {least} {rule:?} {applications:?}"),
         );
     }
     for ((section, name), value) in &ceph.config {
@@ -286,6 +288,10 @@ async fn what_is_changed_by_hand_in_ceph_comes_back() {
     let remove = Command::new("config rm")
         .with("who", "global")
         .with("name", "osd_pool_default_size");
+    let disable = Command::new("osd pool application disable")
+        .with("pool", "remote")
+        .with("app", "rbd")
+        .with("yes_i_really_mean_it", true);
     for (what, command) in [
         ("the copies of a pool", set_pool("remote", "size", "2")),
         (
@@ -317,6 +323,7 @@ async fn what_is_changed_by_hand_in_ceph_comes_back() {
             set_config("global", "osd_pool_default_crush_rule", "0"),
         ),
         ("a key that is removed", remove),
+        ("what a pool is for", disable),
     ] {
         run(&hand, command).await;
         let took = back(&cloud, &controller, &before, what).await;

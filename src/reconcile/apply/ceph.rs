@@ -53,6 +53,9 @@ impl Applier {
             } => ceph.create_rule(name, failure_domain).await,
             CephChange::MoveHost { host, rack } => ceph.move_host(host, rack).await,
             CephChange::SetPool { pool, name, value } => ceph.set_pool(pool, name, value).await,
+            CephChange::EnableApplication { pool, application } => {
+                ceph.enable_application(pool, application).await
+            }
             CephChange::CreatePool {
                 pool,
                 pg_num,

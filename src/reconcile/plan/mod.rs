@@ -180,6 +180,14 @@ impl Plan {
             && self.refused.is_empty()
     }
 
+    /// Adds a difference of something that is there.
+    pub fn changed(&mut self, change: Change) {
+        if self.verb == Verb::Unchanged {
+            self.verb = Verb::Update;
+        }
+        self.changes.push(change);
+    }
+
     /// Adds something it waits for.
     pub fn wait(&mut self, on: Topic, reason: &str, message: impl Into<String>) {
         self.waiting_on.push(Waiting {

@@ -593,6 +593,13 @@ pub enum CephChange {
         /// The value.
         value: String,
     },
+    /// Say what a pool is for.
+    EnableApplication {
+        /// The pool.
+        pool: String,
+        /// What: `cephfs`, `rbd`.
+        application: String,
+    },
     /// Make a pool.
     CreatePool {
         /// The pool.

@@ -278,6 +278,11 @@ fn render(plan: &Plan) -> String {
     text
 }
 
+/// What a plan's steps say they do.
+fn sentences(plan: &Plan) -> Vec<&str> {
+    plan.steps.iter().map(|s| s.sentence.as_str()).collect()
+}
+
 #[track_caller]
 fn golden(name: &str, plans: &[Plan]) {
     let text: String = plans.iter().map(render).collect::<Vec<_>>().join("\n");

@@ -166,6 +166,14 @@ impl Ceph {
             .with("pool_type", "replicated")
             .with("erasure_code_profile", rule);
         self.run(&create).await?;
+        self.enable_application(pool, application).await
+    }
+
+    /// Says what a pool is for.
+    ///
+    /// # Errors
+    /// See [`CephError`]; refused when it is for something else already.
+    pub async fn enable_application(&self, pool: &str, application: &str) -> Result<(), CephError> {
         let enable = Command::new("osd pool application enable")
             .with("pool", pool)
             .with("app", application);

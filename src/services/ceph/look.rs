@@ -223,6 +223,7 @@ async fn maps(ceph: &Ceph, status: &Status) -> Result<CephCluster, CephError> {
                     rule: p.crush_rule,
                     replicated: p.kind == 1,
                     full: Fullness::of(p.flags_names.split(',')),
+                    applications: p.application_metadata.into_keys().collect(),
                 };
                 (p.pool_name, pool)
             })

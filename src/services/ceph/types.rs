@@ -150,6 +150,8 @@ pub struct CephPool {
     pub replicated: bool,
     /// How full it is, from the first of Ceph's ratios on.
     pub full: Option<Fullness>,
+    /// What it is for: `rbd`, `cephfs`; nothing while it is only half made.
+    pub applications: BTreeSet<String>,
 }
 
 /// A CRUSH rule.
@@ -387,6 +389,7 @@ pub(super) mod answers {
         pub min_size: u32,
         pub crush_rule: i64,
         pub flags_names: String,
+        pub application_metadata: BTreeMap<String, serde_json::Value>,
     }
 
     #[derive(Debug, Clone, Default, Deserialize)]

@@ -29,7 +29,7 @@ const OPTIONS: [(&str, bool); 10] = [
 ];
 
 /// Commands that change something.
-const CHANGES: [&str; 25] = [
+const CHANGES: [&str; 26] = [
     "auth get-or-create",
     "auth rm",
     "config rm",
@@ -47,6 +47,7 @@ const CHANGES: [&str; 25] = [
     "osd down",
     "osd in",
     "osd out",
+    "osd pool application disable",
     "osd pool application enable",
     "osd pool create",
     "osd pool delete",
@@ -115,6 +116,7 @@ impl Cluster {
             "osd pool delete" => self.pool_delete(command),
             "osd pool set" => self.pool_set(command, now),
             "osd pool application enable" => self.application_enable(command),
+            "osd pool application disable" => self.application_disable(command),
             "osd crush rule create-replicated" => self.rule_create(command),
             "osd crush rule rm" => self.rule_remove(command.text("name")),
             "osd crush add-bucket" => self.add_bucket(command),

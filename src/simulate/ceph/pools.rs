@@ -153,6 +153,24 @@ impl Cluster {
         done()
     }
 
+    pub(super) fn application_disable(&mut self, command: &Command) -> Answer {
+        let (name, app) = (command.text("pool"), command.text("app"));
+        let Some(pool) = self.pools.get_mut(name) else {
+            return refuse(MISSING, format!("unrecognized pool '{name}'"));
+        };
+        if !flag(command, "yes_i_really_mean_it") {
+            return refuse(
+                NOT_PERMITTED,
+                "Are you SURE? Disabling an application within a pool might result in loss of \
+                 application functionality; pass --yes-i-really-mean-it to proceed anyway"
+                    .to_owned(),
+            );
+        }
+        pool.applications.remove(app);
+        self.osdmap += 1;
+        done()
+    }
+
     pub(super) fn fs_new(&mut self, command: &Command) -> Answer {
         let name = command.text("fs_name");
         let id = |key: &str| match self.pools.get(command.text(key)) {

@@ -17,6 +17,7 @@ pub fn assertions() -> Vec<Assertion> {
         copies_are_between_one_and_ten_and_one_must_be_allowed,
         what_is_set_needs_a_pool_and_a_rule_that_there_are,
         a_pool_has_one_application_unless_it_is_meant,
+        what_a_pool_is_for_is_taken_back_when_that_is_meant,
         a_pool_goes_only_when_that_is_allowed_and_meant,
         a_file_system_needs_its_pools_and_keeps_them,
         a_key_stays_the_same_and_its_capabilities_too,
@@ -204,6 +205,33 @@ async fn a_pool_has_one_application_unless_it_is_meant(cloud: &dyn CephCloud) ->
     first?;
     again?;
     refused(second, 1, "already has an enabled application")
+}
+
+async fn what_a_pool_is_for_is_taken_back_when_that_is_meant(cloud: &dyn CephCloud) -> Outcome {
+    let of = |prefix: &str| {
+        Command::new(prefix)
+            .with("pool", "contract")
+            .with("app", "rbd")
+    };
+    cloud.run(make_pool("contract", "replicated_rule")).await?;
+    let ceph = cloud.first();
+    let enabled = ceph.run(&of("osd pool application enable")).await;
+    let disable = of("osd pool application disable");
+    let not_meant = ceph.run(&disable).await;
+    let meant = disable.clone().with("yes_i_really_mean_it", true);
+    let disabled = ceph.run(&meant).await;
+    let seen = cloud.ask("osd dump").await;
+    drop_pool(cloud, "contract").await?;
+    enabled?;
+    refused(not_meant, 1, "Are you SURE?")?;
+    disabled?;
+    let seen = seen?;
+    let mut pools = seen["pools"].as_array().into_iter().flatten();
+    let pool = pools.find(|pool| pool["pool_name"] == "contract");
+    same(
+        pool.map(|pool| pool["application_metadata"].clone()),
+        Some(serde_json::json!({})),
+    )
 }
 
 async fn a_pool_goes_only_when_that_is_allowed_and_meant(cloud: &dyn CephCloud) -> Outcome {

@@ -7,7 +7,6 @@
 //!   are in the quorum: at no moment one more failure takes the majority away than without it.
 
 use super::report;
-use crate::reconcile::plan::diff::Verb;
 use crate::reconcile::plan::lost;
 use crate::reconcile::plan::step::{Action, CephChange, Claim, ClaimOn, Guard, Step};
 use crate::reconcile::plan::{Change, Plan, View};
@@ -111,11 +110,8 @@ pub(super) fn replace(object: &ObjectRef, cluster: &CephCluster, view: &View<'_>
     if !others_stand || cluster.monitors.len() < 2 {
         return;
     }
-    if plan.verb == Verb::Unchanged {
-        plan.verb = Verb::Update;
-    }
     let path = format!("ceph.monitor.{name}");
-    plan.changes.push(Change::new(path, Some("lost"), None));
+    plan.changed(Change::new(path, Some("lost"), None));
     plan.steps.push(
         Step::new(
             object,

@@ -287,7 +287,31 @@ pub(in crate::reconcile::plan) fn hold(
         {
             plan.steps.extend(steps);
         }
+        if spec.driver == "ceph" {
+            finish(object, name, cluster, plan);
+        }
     }
+}
+
+/// LXD makes a pool and then says what it is for. When power goes in between, the pool is there
+/// when it is asked to make it again, and it says so no more.
+fn finish(object: &ObjectRef, name: &str, cluster: &CephCluster, plan: &mut Plan) {
+    let pool = cluster.pools.get(name);
+    if pool.is_none_or(|pool| !pool.applications.is_empty()) {
+        return;
+    }
+    let path = format!("ceph.pool.{name}.application");
+    plan.changed(Change::new(path, None, Some("rbd")));
+    let change = CephChange::EnableApplication {
+        pool: name.to_owned(),
+        application: "rbd".to_owned(),
+    };
+    plan.steps.push(Step::new(
+        object,
+        Action::Ceph { change },
+        vec![Claim::exclusive(ClaimOn::Ceph)],
+        format!("say that Ceph's pool {name} is for rbd"),
+    ));
 }
 
 /// The steps that bring one of Ceph's pools to its number of copies and its rule.
@@ -307,11 +331,7 @@ pub(in crate::reconcile::plan) fn held(
     let mut steps = Vec::new();
     let mut set = |key: &str, from: String, to: String, value: String, plan: &mut Plan| {
         let path = format!("ceph.pool.{name}.{key}");
-        plan.changes
-            .push(Change::new(path.clone(), Some(&from), Some(&to)));
-        if plan.verb == crate::reconcile::plan::Verb::Unchanged {
-            plan.verb = crate::reconcile::plan::Verb::Update;
-        }
+        plan.changed(Change::new(path.clone(), Some(&from), Some(&to)));
         let change = CephChange::SetPool {
             pool: name.to_owned(),
             name: key.to_owned(),

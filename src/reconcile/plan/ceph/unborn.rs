@@ -8,7 +8,6 @@
 
 use super::disk::{choices, osd_on};
 use super::report;
-use crate::reconcile::plan::diff::Verb;
 use crate::reconcile::plan::disk::is_choice;
 use crate::reconcile::plan::step::{Action, CephChange, Claim, ClaimOn, Guard, Step};
 use crate::reconcile::plan::{Change, Plan, View};
@@ -24,13 +23,9 @@ pub(super) fn strike(object: &ObjectRef, cluster: &CephCluster, view: &View<'_>,
     if being_made(view) {
         return;
     }
-    if plan.verb == Verb::Unchanged {
-        plan.verb = Verb::Update;
-    }
     let path = format!("ceph.osd.{id}");
     plan.grown.insert(path.clone());
-    plan.changes
-        .push(Change::new(path, Some("never started"), None));
+    plan.changed(Change::new(path, Some("never started"), None));
     let mut claims = vec![Claim::exclusive(ClaimOn::Ceph)];
     let members = view.desired.members();
     claims.extend(members.map(|(name, _)| Claim::exclusive(ClaimOn::Osds(name.to_owned()))));

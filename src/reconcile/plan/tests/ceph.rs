@@ -76,6 +76,7 @@ fn standing(members: &[&str]) -> Scene {
             rule: 1,
             replicated: true,
             full: None,
+            applications: [if id == 1 { "mgr" } else { "rbd" }.to_owned()].into(),
         };
         cluster.pools.insert(name.to_owned(), pool);
     }
@@ -224,6 +225,18 @@ fn copies_are_not_lowered_unless_replicas_says_so() {
     let pool = cluster(&mut scene).pools.get_mut("lxd_remote");
     pool.expect("it is there").size = 4;
     assert!(scene.plan("StoragePool/remote").settled());
+}
+
+#[test]
+fn a_pool_that_power_was_lost_over_is_finished() {
+    let mut scene = standing(&THREE);
+    let pool = cluster(&mut scene).pools.get_mut("lxd_remote");
+    pool.expect("it is there").applications.clear();
+    let plan = scene.plan("StoragePool/remote");
+    assert_eq!(
+        sentences(&plan),
+        ["say that Ceph's pool lxd_remote is for rbd"]
+    );
 }
 
 #[test]

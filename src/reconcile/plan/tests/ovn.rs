@@ -158,10 +158,6 @@ fn both<'a>(scene: &'a mut Scene, member: &str) -> [&'a mut DatabaseReport; 2] {
     [&mut central.northbound, &mut central.southbound].map(|d| d.as_mut().expect("it has one"))
 }
 
-fn sentences(plan: &Plan) -> Vec<&str> {
-    plan.steps.iter().map(|s| s.sentence.as_str()).collect()
-}
-
 fn all(scene: &Scene, members: &[&str]) -> Vec<Plan> {
     let mut plans = vec![scene.plan("Cluster/demo")];
     plans.extend(members.iter().map(|m| scene.plan(&format!("Member/{m}"))));
@@ -521,7 +517,7 @@ fn a_member_that_no_resource_names_any_more_keeps_its_place() {
     assert!(scene.desired.resources.remove(&gone).is_some());
     let plans = ["Cluster/demo", "Member/micro01", "Member/micro02"];
     for plan in plans.map(|o| scene.plan(o)) {
-        let steps: Vec<&str> = plan.steps.iter().map(|s| s.sentence.as_str()).collect();
+        let steps = sentences(&plan);
         let taken = |s: &&&str| s.contains("strike") || s.contains("leave") || s.contains("anew");
         assert_eq!(steps.iter().find(taken), None, "{}", render(&plan));
     }
@@ -740,39 +736,26 @@ fn who_has_the_databases_keeps_them_while_another_member_has_not_joined_yet() {
 
 #[test]
 fn one_that_left_one_raft_and_was_stopped_before_the_other_leaves_both() {
-    let mut scene = serving(&THREE);
+    let stopped = |scene: &mut Scene| {
+        let central = &mut scene.report("micro02").ovn.central;
+        central.northbound = None;
+        central.down.push(DatabaseFile {
+            which: OvnDatabase::Northbound,
+            cid: "raft".into(),
+            sid: sid(2),
+        });
+    };
+    let mut left = serving(&THREE);
     for member in ["micro01", "micro03"] {
-        let [northbound, _] = both(&mut scene, member);
+        let [northbound, _] = both(&mut left, member);
         northbound.servers.retain(|s| s.id != sid(2));
     }
-    let central = &mut scene.report("micro02").ovn.central;
-    central.northbound = None;
-    central.down.push(DatabaseFile {
-        which: OvnDatabase::Northbound,
-        cid: "raft".into(),
-        sid: sid(2),
-    });
-    let plan = scene.plan("Cluster/demo");
-    assert_eq!(
-        sentences(&plan),
-        ["take from micro02 the databases that others hold without it"],
-        "{}",
-        render(&plan)
-    );
+    let leaves = "take from micro02 the databases that others hold without it";
     // One that is only down is started.
-    let mut scene = serving(&THREE);
-    let central = &mut scene.report("micro02").ovn.central;
-    central.northbound = None;
-    central.down.push(DatabaseFile {
-        which: OvnDatabase::Northbound,
-        cid: "raft".into(),
-        sid: sid(2),
-    });
-    let plan = scene.plan("Cluster/demo");
-    assert_eq!(
-        sentences(&plan),
-        ["set up OVN's databases on micro02 anew"],
-        "{}",
-        render(&plan)
-    );
+    let starts = "set up OVN's databases on micro02 anew";
+    for (mut scene, wanted) in [(left, leaves), (serving(&THREE), starts)] {
+        stopped(&mut scene);
+        let plan = scene.plan("Cluster/demo");
+        assert_eq!(sentences(&plan), [wanted], "{}", render(&plan));
+    }
 }
