@@ -27,6 +27,8 @@ pub(super) struct MachineOvn {
     /// What ovn-controller is told, when it was set up.
     chassis: Option<ChassisConfig>,
     external_ids: BTreeMap<String, String>,
+    /// Whether ovn-controller has still to make its row, or to write it anew.
+    row_due: bool,
 }
 
 /// What the databases hold.
@@ -209,9 +211,7 @@ impl World {
             OvnRequest::Central(config) => self.hold(machine, config)?,
             OvnRequest::Listen(_) => self.ovn.listens = true,
             OvnRequest::LeaveCentral(told) => self.leave_raft(machine, &told)?,
-            OvnRequest::Kick { server, .. } => {
-                self.ovn.servers.remove(&server);
-            }
+            OvnRequest::Kick { server, .. } => self.strike(machine, &server)?,
             OvnRequest::Chassis(config) => {
                 let ids = config.external_ids(&own.external_ids);
                 own.external_ids.extend(ids);
@@ -250,6 +250,9 @@ impl World {
                     self.ovn.servers.clear();
                     self.ovn.chassis.clear();
                     self.ovn.made += 1;
+                    for machine in &mut self.machines {
+                        machine.ovn.row_due = true;
+                    }
                 }
             }
             self.ovn.counted += 1;
@@ -262,10 +265,32 @@ impl World {
         Ok(())
     }
 
+    fn strike(&mut self, machine: usize, server: &RaftMember) -> Result<(), HostError> {
+        let mut servers = self.ovn.servers.iter();
+        if !servers.any(|s| s.address == server.address) {
+            return Ok(());
+        }
+        if !self.ovn.servers.contains(server) {
+            return Err(guard("the server there is another one now"));
+        }
+        if self.machines[machine].ovn.sid.as_ref() == Some(&server.id) {
+            return Err(guard("it is this machine's own server"));
+        }
+        if !self.in_raft(machine) || !self.has_majority(machine) {
+            return Err(HostError::Failed {
+                reason: "the raft has no leader that lets it go".to_owned(),
+            });
+        }
+        self.ovn.servers.remove(server);
+        Ok(())
+    }
+
     fn leave_raft(&mut self, machine: usize, told: &Rafts) -> Result<(), HostError> {
         let cid = format!("raft {}", self.ovn.made);
         let own = &self.machines[machine].ovn;
-        let sid = own.sid.clone().unwrap_or_default();
+        let Some(sid) = own.sid.clone() else {
+            return Ok(());
+        };
         if self.in_raft(machine) && self.has_majority(machine) {
             self.ovn.servers.retain(|s| s.id != sid);
         } else if !OvnDatabase::BOTH
@@ -284,8 +309,13 @@ impl World {
         self.machines[machine].ovn = MachineOvn::default();
     }
 
-    /// ovn-controller makes its machine's row.
+    /// ovn-controller makes its machine's row, as soon as it can.
     fn register(&mut self, machine: usize) {
+        self.machines[machine].ovn.row_due = true;
+        self.register_if_due(machine);
+    }
+
+    fn register_if_due(&mut self, machine: usize) {
         let m = &self.machines[machine];
         let Some(name) = m.ovn.external_ids.get("system-id").cloned() else {
             return;
@@ -294,7 +324,7 @@ impl World {
             .raft_seen_from(machine)
             .iter()
             .any(|central| self.has_majority(*central));
-        if m.ovn.chassis.is_none() || !m.powered || !reaches {
+        if !m.ovn.row_due || m.ovn.chassis.is_none() || !m.powered || !reaches {
             return;
         }
         let end = m.ovn.external_ids.get("ovn-encap-ip");
@@ -304,13 +334,12 @@ impl World {
             encaps: end.map(|ip| format!("geneve {ip}")).into_iter().collect(),
         };
         self.ovn.chassis.insert(name, row);
+        self.machines[machine].ovn.row_due = false;
     }
 
     fn register_all(&mut self) {
         for machine in 0..self.machines.len() {
-            if self.machines[machine].ovn.chassis.is_some() {
-                self.register(machine);
-            }
+            self.register_if_due(machine);
         }
     }
 
