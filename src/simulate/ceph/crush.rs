@@ -137,22 +137,23 @@ impl Cluster {
     pub(super) fn osd_purge(&mut self, command: &Command, now: Instant) -> Answer {
         let asked = self.named(command);
         let holds = |id: &&i64| self.osds.get(*id).is_some_and(|o| o.up && o.in_);
-        if command.prefix() == "osd purge"
-            && let Some(id) = asked.iter().find(holds)
-        {
+        let meant = flag(command, "yes_i_really_mean_it");
+        // Who means it is not asked by the managers whether it is safe.
+        let looks = command.prefix() == "osd purge" && !meant;
+        if looks && let Some(id) = asked.iter().find(holds) {
             return refuse(
                 BUSY,
                 format!("OSD(s) {id} have some pgs currently mapped to them. "),
             );
         }
-        if !flag(command, "yes_i_really_mean_it") {
+        if !looks && !meant {
             return refuse(
                 NOT_PERMITTED,
                 "Are you SURE?  Did you verify with 'ceph osd safe-to-destroy'?  This will \
                  PERMANENTLY DESTROY data and there is no going back!",
             );
         }
-        for id in self.named(command) {
+        for id in asked {
             let Some(osd) = self.osds.get(&id) else {
                 continue;
             };

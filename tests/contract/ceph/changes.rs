@@ -358,8 +358,9 @@ async fn an_osd_that_works_is_not_purged(cloud: &dyn CephCloud) -> Outcome {
     refused(ceph.run(&asked).await, 22, "")?;
     let purge = Command::to_mgr("osd purge").with("id", id);
     refused(ceph.run(&purge).await, 16, "pgs currently mapped")?;
+    // Who means it is not asked whether it is safe: only that it is down is looked at.
     let purge = purge.with("yes_i_really_mean_it", true);
-    refused(ceph.run(&purge).await, 16, "pgs currently mapped")
+    refused(ceph.run(&purge).await, 16, "is not `down`")
 }
 
 async fn what_would_lose_data_is_not_safe(cloud: &dyn CephCloud) -> Outcome {
