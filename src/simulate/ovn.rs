@@ -219,9 +219,7 @@ impl World {
                 self.register(machine);
             }
             OvnRequest::RestartController => self.register(machine),
-            OvnRequest::DeleteChassis { name } => {
-                self.ovn.chassis.remove(&name);
-            }
+            OvnRequest::DeleteChassis { name } => self.delete_chassis(&name),
         }
         self.register_all();
         Ok(OvnAnswer::Done)
@@ -310,7 +308,7 @@ impl World {
     }
 
     /// ovn-controller makes its machine's row, as soon as it can.
-    fn register(&mut self, machine: usize) {
+    pub(super) fn register(&mut self, machine: usize) {
         self.machines[machine].ovn.row_due = true;
         self.register_if_due(machine);
     }
@@ -324,7 +322,7 @@ impl World {
             .raft_seen_from(machine)
             .iter()
             .any(|central| self.has_majority(*central));
-        if !m.ovn.row_due || m.ovn.chassis.is_none() || !m.powered || !reaches {
+        if !m.ovn.row_due || m.ovn.chassis.is_none() || !m.booted || !reaches {
             return;
         }
         let end = m.ovn.external_ids.get("ovn-encap-ip");
@@ -350,9 +348,15 @@ impl World {
         self.register(machine);
     }
 
-    /// Somebody deletes a chassis.
+    /// A row is deleted; an ovn-controller that runs makes its own again at once.
     pub(super) fn delete_chassis(&mut self, name: &str) {
         self.ovn.chassis.remove(name);
+        for machine in 0..self.machines.len() {
+            let own = &self.machines[machine].ovn.external_ids;
+            if own.get("system-id").is_some_and(|own| own == name) {
+                self.register(machine);
+            }
+        }
     }
 
     /// The machines that hold the databases, by name; one that the raft lists twice is here twice.

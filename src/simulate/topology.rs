@@ -253,6 +253,7 @@ impl World {
                 world.machines[machine].ceph.boot();
                 world.start_lxd(machine);
                 world.ceph_refresh();
+                world.register(machine);
             }
         });
     }
