@@ -79,6 +79,7 @@ async fn local_status(
         Duty::Following(leader) => {
             let passed = pass_on(
                 &office,
+                &leader,
                 Method::GET,
                 &uri,
                 Bytes::new(),
@@ -107,6 +108,24 @@ async fn local_status(
             }
         }
         Duty::Waiting(_) => {
+            // Taken into a cluster, but its LXD has not joined yet: who took it in knows.
+            if let Some(sponsor) = office.sponsor() {
+                let deadline = STATUS + since.wait();
+                let passed =
+                    pass_on(&office, &sponsor, Method::GET, &uri, Bytes::new(), deadline).await;
+                if let Ok((200, body)) = passed
+                    && let Ok(theirs) = serde_json::from_slice::<AgentStatus>(&body)
+                {
+                    return Json(AgentStatus {
+                        member: office.name().to_owned(),
+                        role: super::api::Role::Waiting,
+                        leader: Some(sponsor.name),
+                        directory: office.directory_status(),
+                        ..theirs
+                    })
+                    .into_response();
+                }
+            }
             // Somebody who waits for a change must not come back at once.
             if since.after.is_some() {
                 let mut duty = office.duty.subscribe();
@@ -195,7 +214,7 @@ async fn local(
             handle(&office, &controller, &method, &request, &since, &body).await
         }
         Duty::Following(leader) => {
-            let passed = pass_on(&office, method, &uri, body, FORWARD + since.wait());
+            let passed = pass_on(&office, &leader, method, &uri, body, FORWARD + since.wait());
             let passed = tokio::select! {
                 passed = passed => passed,
                 () = no_longer(&office, &leader, PATIENCE) => Err(format!(
@@ -248,14 +267,12 @@ async fn remote(
 /// Passes a request on to the agent that controls.
 async fn pass_on(
     office: &Office,
+    leader: &HostTarget,
     method: Method,
     uri: &OriginalUri,
     body: Bytes,
     deadline: Duration,
 ) -> Result<(u16, Bytes), String> {
-    let Duty::Following(leader) = office.duty() else {
-        return Err("nobody controls".to_owned());
-    };
     let rest = uri
         .path_and_query()
         .map_or("", |p| p.as_str())
@@ -263,7 +280,7 @@ async fn pass_on(
     let path = format!("/v1/control/{rest}");
     office
         .client
-        .forward(&leader, method, &path, body, deadline)
+        .forward(leader, method, &path, body, deadline)
         .await
         .map(|answer| (answer.status, answer.body))
         .map_err(|error| error.to_string())

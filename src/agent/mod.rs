@@ -21,6 +21,7 @@ pub mod machine;
 pub mod office;
 mod serve;
 pub mod server;
+pub mod session;
 pub mod trust;
 pub mod witness;
 
@@ -77,6 +78,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// TLS.
+    #[error("cannot prepare for machines that join: {0}")]
+    Tls(#[from] rustls::Error),
     /// The address for other members.
     #[error("cannot listen on {address}")]
     Listen {
@@ -94,6 +98,8 @@ pub struct Routes {
     pub control: Router,
     /// For other members' agents; requests carry a [`PeerIdentity`]. `/v1/host/…` is taken.
     pub peer: Router,
+    /// Where strangers come who want to join; nowhere without one.
+    pub door: Option<Arc<session::Door>>,
 }
 
 /// An agent whose state is read and whose sockets are open.
@@ -200,8 +206,17 @@ impl Agent {
         tasks.spawn(lead::run(Arc::clone(&office), stop.clone()));
         tasks.spawn(witness::run(Arc::clone(&office), stop.clone()));
         tasks.spawn(directory::run(Arc::clone(&office), stop));
+        let of_controller = Arc::clone(&office);
+        let sessions = session::Sessions::new(
+            Arc::clone(&self.identity),
+            Arc::clone(&self.machine),
+            self.config.port,
+            move || of_controller.leader(),
+        )?;
+        office.set_joining(Arc::clone(&sessions.joining));
         let routes = Routes {
-            control: control::local_routes(Arc::clone(&office)),
+            door: Some(Arc::clone(&sessions.door)),
+            control: control::local_routes(Arc::clone(&office)).merge(session::routes(sessions)),
             peer: control::peer_routes(office),
         };
         self.run(routes).await
@@ -222,6 +237,10 @@ impl Agent {
         )
         .await
         .map_err(|source| StartError::Listen { address, source })?;
+        let server = match routes.door {
+            Some(door) => server.with_door(door),
+            None => server,
+        };
         let control = control_routes::routes(Arc::clone(&self.machine)).merge(routes.control);
         let (stop, tasks) = (self.stop, self.tasks);
         tasks.spawn(server.serve(stop.clone(), tasks.clone()));

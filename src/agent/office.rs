@@ -3,6 +3,7 @@
 
 use super::api::{DirectoryStatus, MachineStatus, Role};
 use super::machine::Machine;
+use super::session::Joining;
 use super::witness::Witness;
 use crate::reconcile::Controller;
 use crate::reconcile::controller::StatusReport;
@@ -13,7 +14,7 @@ use crate::services::peer::{Fingerprint, PeerClient, StateFileError, state_file}
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{Notify, watch};
 
 /// What this agent does now.
@@ -82,6 +83,8 @@ pub struct Office {
     published: Mutex<Published>,
     /// Resources somebody wants to apply where no cluster is yet.
     founding: Mutex<Option<Vec<Resource>>>,
+    /// What this machine does to join a cluster; set once.
+    joining: OnceLock<Arc<Joining>>,
     state_dir: PathBuf,
 }
 
@@ -127,6 +130,7 @@ impl Office {
             kept: Mutex::new(kept),
             published: Mutex::new(published),
             founding: Mutex::new(None),
+            joining: OnceLock::new(),
             state_dir,
         };
         office.declare_pins();
@@ -169,6 +173,26 @@ impl Office {
             }
             !same
         });
+    }
+
+    /// The member that controls, as far as this agent knows.
+    pub fn leader(&self) -> Option<String> {
+        match &*self.duty.borrow() {
+            Duty::Leading(_) => Some(self.name().to_owned()),
+            Duty::Following(target) => Some(target.name.clone()),
+            Duty::Waiting(_) => None,
+        }
+    }
+
+    /// Says where it shows what this machine does to join a cluster.
+    pub fn set_joining(&self, joining: Arc<Joining>) {
+        let _ = self.joining.set(joining); // there is one per agent
+    }
+
+    /// Who is asked while nobody controls here: the controller of the cluster that has taken this
+    /// machine in and that its LXD is about to join.
+    pub fn sponsor(&self) -> Option<HostTarget> {
+        self.joining.get()?.sponsor()
     }
 
     /// The last reading of the directory.

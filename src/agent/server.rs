@@ -3,13 +3,17 @@
 use super::host_routes;
 use super::machine::Machine;
 use super::serve::serve_connection;
+use super::session::{Door, Entry};
 use super::trust::TrustBook;
 use crate::services::host::HostError;
+use crate::services::peer::session::{ALPN, Source};
 use crate::services::peer::tls::{self, Presented};
 use crate::services::peer::{Fingerprint, Identity, MEMBER_HEADER, Pins, VERSION, VERSION_HEADER};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, StatusCode};
+use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,7 +23,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,7 +32,9 @@ use tokio_util::task::TaskTracker;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Connections whose key is not proven yet; strangers cannot use up the others.
 const UNPROVEN: usize = 1024;
-/// The same from one address: one stranger cannot keep the others from proving theirs.
+/// The same from one network (a whole IPv6 /64 is one) and from one address: one stranger cannot
+/// keep the others from proving theirs.
+const UNPROVEN_FROM_NETWORK: usize = 512;
 const UNPROVEN_FROM_ONE: usize = 256;
 /// Connections of members.
 const PROVEN: usize = 1024;
@@ -44,7 +51,8 @@ pub struct PeerIdentity {
 /// The listener for other members' agents.
 pub struct PeerServer {
     listener: TcpListener,
-    tls: TlsAcceptor,
+    tls: Arc<ServerConfig>,
+    door: Option<Arc<Door>>,
     trust: Arc<TrustBook>,
     router: Router,
     refused: Refused,
@@ -70,11 +78,20 @@ impl PeerServer {
             .fallback(|| async { StatusCode::NOT_FOUND });
         Ok(PeerServer {
             listener: listen(address).await?,
-            tls: TlsAcceptor::from(Arc::new(tls)),
+            tls: Arc::new(tls),
+            door: None,
             trust,
             router,
             refused: Refused::default(),
         })
+    }
+
+    /// Lets strangers come to `door`, and to nothing else: who asks for a session of trust in its
+    /// handshake never reaches the routes of members, whatever its key.
+    #[must_use]
+    pub fn with_door(mut self, door: Arc<Door>) -> PeerServer {
+        self.door = Some(door);
+        self
     }
 
     /// Where it listens.
@@ -112,13 +129,20 @@ impl PeerServer {
             };
             let (server, proven, stop) = (Arc::clone(&server), Arc::clone(&proven), stop.clone());
             tasks.spawn(async move {
-                let stream = tokio::select! {
-                    stream = server.handshake(tcp, from) => stream,
+                let came = tokio::select! {
+                    came = server.handshake(tcp, from) => came,
                     () = stop.cancelled() => return,
                 };
                 drop(place);
-                let Some((stream, peer)) = stream else {
-                    return;
+                let (stream, peer) = match came {
+                    Some(Came::Member(stream, peer)) => (*stream, peer),
+                    Some(Came::Joiner(stream, presented)) => {
+                        if let Some(door) = &server.door {
+                            door.serve(*stream, presented, from, stop).await;
+                        }
+                        return;
+                    }
+                    None => return,
                 };
                 let Ok(_place) = proven.try_acquire() else {
                     server.refused.note(from.ip(), "too many connections");
@@ -132,28 +156,56 @@ impl PeerServer {
     }
 
     /// Lets the caller prove its key. `None` when it is not let in.
-    async fn handshake(
-        &self,
-        tcp: TcpStream,
-        from: SocketAddr,
-    ) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, PeerIdentity)> {
+    async fn handshake(&self, tcp: TcpStream, from: SocketAddr) -> Option<Came> {
         let _ = tcp.set_nodelay(true); // slower without, not wrong
-        let accepting = self.tls.accept(tcp).into_fallible();
-        let stream = match tokio::time::timeout(HANDSHAKE, accepting).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err((error, tcp))) => {
+        match tokio::time::timeout(HANDSHAKE, self.accept(tcp, from)).await {
+            Ok(came) => came,
+            Err(_) => {
+                self.refused.note(from.ip(), "no handshake within 10 s");
+                None
+            }
+        }
+    }
+
+    async fn accept(&self, tcp: TcpStream, from: SocketAddr) -> Option<Came> {
+        let mut greeting = LazyConfigAcceptor::new(Acceptor::default(), tcp);
+        let greeted = match (&mut greeting).await {
+            Ok(greeted) => greeted,
+            Err(error) => {
+                self.refused.note(from.ip(), &error.to_string());
+                linger(greeting.take_io()?).await;
+                return None;
+            }
+        };
+        let hello = greeted.client_hello();
+        let joins = hello
+            .alpn()
+            .is_some_and(|mut wanted| wanted.any(|protocol| protocol == ALPN));
+        let config = match &self.door {
+            Some(door) if joins => match door.entry(from.ip()) {
+                Entry::Handshake(config) => config,
+                Entry::Nothing => {
+                    self.refused.note(from.ip(), "it guessed too often");
+                    return None;
+                }
+            },
+            _ => Arc::clone(&self.tls),
+        };
+        let stream = match greeted.into_stream(config).into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, tcp)) => {
                 let reason = tls::refusal(&error).unwrap_or_else(|| error.to_string());
                 self.refused.note(from.ip(), &reason);
                 linger(tcp).await;
                 return None;
             }
-            Err(_) => {
-                self.refused.note(from.ip(), "no handshake within 10 s");
-                return None;
-            }
         };
-        let certificate = stream.get_ref().1.peer_certificates()?.first()?;
-        let presented = Presented::read(certificate).ok()?;
+        let session = &stream.get_ref().1;
+        let presented = Presented::read(session.peer_certificates()?.first()?).ok()?;
+        // Only the door's configuration knows this protocol.
+        if session.alpn_protocol() == Some(ALPN) {
+            return Some(Came::Joiner(Box::new(stream), presented));
+        }
         let peer = PeerIdentity {
             name: presented.name,
             fingerprint: presented.fingerprint,
@@ -166,7 +218,7 @@ impl PeerServer {
             );
             return None;
         }
-        Some((stream, peer))
+        Some(Came::Member(Box::new(stream), peer))
     }
 
     /// Checks a request against the connection's key: it must still be trusted, and be of the
@@ -204,6 +256,14 @@ impl PeerServer {
     }
 }
 
+/// Who is at the other end once the handshake is complete.
+enum Came {
+    /// A member whose key is trusted.
+    Member(Box<TlsStream<TcpStream>>, PeerIdentity),
+    /// A stranger who asks for a session of trust.
+    Joiner(Box<TlsStream<TcpStream>>, Presented),
+}
+
 /// The connections whose key is not proven yet, by address.
 #[derive(Debug, Clone, Default)]
 struct Unproven(Arc<Mutex<HashMap<IpAddr, usize>>>);
@@ -218,6 +278,11 @@ impl Unproven {
     fn take(&self, from: IpAddr) -> Option<Place> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.values().sum::<usize>() >= UNPROVEN {
+            return None;
+        }
+        let network = Source::of(from);
+        let near = counts.iter().filter(|(ip, _)| Source::of(**ip) == network);
+        if near.map(|(_, count)| count).sum::<usize>() >= UNPROVEN_FROM_NETWORK {
             return None;
         }
         let count = counts.entry(from).or_default();

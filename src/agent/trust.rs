@@ -234,6 +234,22 @@ impl TrustBook {
         })
     }
 
+    /// Takes back what a person named, as long as no trust store names it.
+    ///
+    /// # Errors
+    /// It cannot be stored.
+    pub fn distrust_first(&self, fingerprints: &[Fingerprint]) -> Result<(), TrustError> {
+        self.change(|kept| {
+            let before = kept.first.len();
+            kept.first.retain(|peer| {
+                fingerprints
+                    .iter()
+                    .all(|key| key.as_str() != peer.fingerprint)
+            });
+            Ok(kept.first.len() != before)
+        })
+    }
+
     /// Binds a key that a person named without a name to the name it has just proven itself
     /// under. Call it only when the handshake is complete.
     ///

@@ -161,7 +161,7 @@ impl Client {
         self.tell("/v1/approve", ask).await
     }
 
-    async fn look<T: DeserializeOwned>(
+    pub(super) async fn look<T: DeserializeOwned>(
         &self,
         path: &str,
         wait: Option<(u64, Duration)>,
@@ -178,7 +178,7 @@ impl Client {
         self.understand(path, &answer)
     }
 
-    async fn work<T: DeserializeOwned>(
+    pub(super) async fn work<T: DeserializeOwned>(
         &self,
         path: &str,
         ask: &impl Serialize,
@@ -187,7 +187,7 @@ impl Client {
         self.understand(path, &answer)
     }
 
-    async fn tell(&self, path: &str, ask: &impl Serialize) -> Result<(), ClientError> {
+    pub(super) async fn tell(&self, path: &str, ask: &impl Serialize) -> Result<(), ClientError> {
         self.post(path, ask).await.map(drop)
     }
 

@@ -13,6 +13,9 @@ pub enum CommandError {
     /// The words of the command line make no sense together.
     #[error("{0}")]
     Usage(String),
+    /// It was not done, for a reason that is no mistake of the command line.
+    #[error("{0}")]
+    NotDone(String),
     /// The files cannot be applied; their errors were shown.
     #[error("{0}: nothing was sent")]
     Files(String),
@@ -32,6 +35,7 @@ impl CommandError {
             CommandError::Usage(_) | CommandError::Files(_) | CommandError::NotFound(_) => {
                 Exit::Invalid
             }
+            CommandError::NotDone(_) => Exit::NotAsWanted,
             CommandError::Start(_) => Exit::Unreachable,
         }
     }

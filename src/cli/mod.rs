@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 not as wanted (differs, not ready), 2 usage or invalid input,
 //! 3 the agent or a service could not be reached.
 
+pub mod add;
 pub mod agent;
 pub mod apply;
 pub mod approve;
@@ -11,12 +12,15 @@ pub mod completion;
 pub mod delete;
 pub mod describe;
 pub mod diff;
+pub mod discover;
 pub mod error;
 pub mod events;
 pub mod explain;
 pub mod get;
 pub mod import;
+pub mod init;
 pub mod inputs;
+pub mod join;
 pub mod objects;
 pub mod output;
 pub mod progress;
@@ -24,6 +28,7 @@ pub mod ready;
 pub mod reconcile;
 pub mod sandbox;
 pub mod schema;
+pub mod session;
 pub mod simulate;
 pub mod status;
 pub mod suspend;
@@ -75,6 +80,14 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Set up a cloud, by questions or by flags
+    Init(Box<init::Args>),
+    /// Have this machine join a cloud that another one sets up: 0 when it is a member that is ready
+    Join(join::Args),
+    /// Take more machines into the cloud
+    Add(add::Args),
+    /// List the machines on the subnet where a cloud is set up now
+    Discover(discover::Args),
     /// Apply resources from files, folders or the standard input
     Apply(apply::Args),
     /// Take resources back that were applied
@@ -123,6 +136,10 @@ pub fn run() -> ExitCode {
     let given = args.socket.filter(|path| !path.as_os_str().is_empty());
     let socket = given.as_deref().unwrap_or(Path::new(SOCKET));
     let exit = match args.command {
+        Command::Init(args) => ask(socket, async |agent| init::run(*args, agent).await),
+        Command::Join(args) => ask(socket, async |agent| join::run(args, agent).await),
+        Command::Add(args) => ask(socket, async |agent| add::run(args, agent).await),
+        Command::Discover(args) => ask(socket, async |agent| discover::run(args, agent).await),
         Command::Apply(args) => ask(socket, async |agent| apply::run(args, agent).await),
         Command::Delete(args) => ask(socket, async |agent| delete::run(args, agent).await),
         Command::Diff(args) => ask(socket, async |agent| diff::run(args, agent).await),

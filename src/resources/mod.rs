@@ -17,6 +17,7 @@ pub mod positions;
 pub mod render;
 pub mod resource;
 pub mod schema;
+pub mod setup;
 pub mod shape;
 pub mod source;
 pub mod text;

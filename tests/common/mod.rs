@@ -6,4 +6,6 @@ pub mod proxy;
 pub mod random;
 pub mod raw;
 pub mod real;
+pub mod session;
+pub mod terminal;
 pub mod whole;

@@ -42,6 +42,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Real hosts; taken down when this goes.
 pub struct Cloud {
     sandbox: Arc<Throwaway>,
+    hosts: Vec<String>,
     fingerprints: BTreeMap<String, String>,
     /// Given back when the hosts are gone: fields are dropped in this order.
     _alone: File,
@@ -66,6 +67,14 @@ fn alone() -> Outcome<File> {
 /// other's fingerprints, but starts none and writes no resources. Runs `test` and, when it fails,
 /// prints what the agents wrote last.
 pub fn with(name: &str, hosts: u16, test: impl FnOnce(&mut Cloud) -> Outcome) -> Outcome {
+    fresh(name, hosts, |cloud| {
+        cloud.provision_all()?;
+        test(cloud)
+    })
+}
+
+/// As [`with`], with hosts that know nothing of each other.
+pub fn fresh(name: &str, hosts: u16, test: impl FnOnce(&mut Cloud) -> Outcome) -> Outcome {
     let alone = alone()?;
     let begun = Instant::now();
     let options = Options {
@@ -75,17 +84,12 @@ pub fn with(name: &str, hosts: u16, test: impl FnOnce(&mut Cloud) -> Outcome) ->
     };
     let mut cloud = Cloud {
         sandbox: Arc::new(Throwaway::up(name, &options)?),
+        hosts: options.hosts.clone(),
         fingerprints: BTreeMap::new(),
         _alone: alone,
     };
-    let work = || {
-        for host in &options.hosts {
-            cloud.provision(host)?;
-        }
-        eprintln!("{name}: {hosts} hosts after {:.1?}", begun.elapsed());
-        test(&mut cloud)
-    };
-    let outcome = work();
+    eprintln!("{name}: {hosts} hosts after {:.1?}", begun.elapsed());
+    let outcome = test(&mut cloud);
     if outcome.is_err() {
         cloud.tell();
     }
@@ -162,6 +166,13 @@ fn object(text: &str) -> Outcome<ObjectRef> {
 }
 
 impl Cloud {
+    /// Gives the agents each other's fingerprints.
+    pub fn provision_all(&mut self) -> Outcome {
+        self.hosts()
+            .iter()
+            .try_for_each(|host| self.provision(host))
+    }
+
     /// Makes the agent's key on a host and, but for the first host, has it trust the first one.
     fn provision(&mut self, host: &str) -> Outcome {
         let fingerprint = self.must(host, &["microcloud", "agent", "fingerprint"])?;
@@ -184,6 +195,7 @@ impl Cloud {
             ..Options::default()
         };
         self.sandbox.up(&options, &|line| eprintln!("{line}"))?;
+        self.hosts.push(host.to_owned());
         self.provision(host)
     }
 
@@ -200,7 +212,7 @@ impl Cloud {
 
     /// The hosts, in order.
     pub fn hosts(&self) -> Vec<String> {
-        self.fingerprints.keys().cloned().collect()
+        self.hosts.clone()
     }
 
     /// Runs a command in a host with something to read; whatever it ends with.

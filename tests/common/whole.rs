@@ -18,7 +18,15 @@ const LEFT_OUT: &str = "filesystem.yaml";
 
 /// Three empty hosts with a small disk and a larger one each, as the example wants them.
 pub fn with(name: &str, test: impl FnOnce(&mut Cloud) -> Outcome) -> Outcome {
-    real::with(name, 3, |cloud| {
+    fresh(name, |cloud| {
+        cloud.provision_all()?;
+        test(cloud)
+    })
+}
+
+/// As [`with`], with hosts that know nothing of each other.
+pub fn fresh(name: &str, test: impl FnOnce(&mut Cloud) -> Outcome) -> Outcome {
+    real::fresh(name, 3, |cloud| {
         let larger = Options {
             disks: 2,
             disk_bytes: 4 << 30,

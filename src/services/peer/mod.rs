@@ -5,9 +5,11 @@
 //! Connections are TLS 1.3 with both sides' keys proven in the handshake.
 
 pub mod client;
+pub mod discovery;
 pub mod hosts;
 pub mod identity;
 pub mod pins;
+pub mod session;
 pub mod state_file;
 pub mod tls;
 

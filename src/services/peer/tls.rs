@@ -147,13 +147,19 @@ pub fn client_config(
     member: &str,
     expected: Fingerprint,
 ) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(ring::default_provider());
     let verifier = Arc::new(PeerVerifier {
         member: member.to_owned(),
         expected,
-        provider: Arc::clone(&provider),
+        provider: Arc::new(ring::default_provider()),
     });
-    let mut config = ClientConfig::builder_with_provider(provider)
+    client_config_with(identity, verifier)
+}
+
+fn client_config_with(
+    identity: Arc<Identity>,
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> Result<ClientConfig, Error> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous() // the verifier is our own
         .with_custom_certificate_verifier(verifier)
@@ -162,6 +168,94 @@ pub fn client_config(
     // Members are told apart by key; a name in the clear would serve nobody.
     config.enable_sni = false;
     Ok(config)
+}
+
+/// The configuration to meet strangers with, in a session of trust and nowhere else: any agent's
+/// certificate is taken, and all that is known afterwards is that the caller holds its key.
+///
+/// # Errors
+/// The TLS library lacks what is needed.
+pub fn stranger_server_config(identity: Arc<Identity>, alpn: &[u8]) -> Result<ServerConfig, Error> {
+    server_config(identity, Arc::new(Anybody)).map(|mut config| {
+        config.alpn_protocols = vec![alpn.to_vec()];
+        config
+    })
+}
+
+/// The configuration to call an initiator with, whose key is not known yet; see
+/// [`stranger_server_config`].
+///
+/// # Errors
+/// The TLS library lacks what is needed.
+pub fn stranger_client_config(identity: Arc<Identity>, alpn: &[u8]) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(ring::default_provider());
+    client_config_with(identity, Arc::new(AnyAgent { provider })).map(|mut config| {
+        config.alpn_protocols = vec![alpn.to_vec()];
+        config
+    })
+}
+
+/// Lets everybody in who has a key: what it may do is not decided by TLS.
+#[derive(Debug)]
+struct Anybody;
+
+impl Pins for Anybody {
+    fn key_of(&self, _member: &str) -> Option<Fingerprint> {
+        None
+    }
+
+    fn address_of(&self, _member: &str) -> Option<std::net::IpAddr> {
+        None
+    }
+
+    fn admit(&self, _name: &str, _fingerprint: &Fingerprint) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+/// Takes any agent's certificate whose key is proven.
+#[derive(Debug)]
+struct AnyAgent {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for AnyAgent {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Presented::read(end_entity).map_err(refuse)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(only_tls13())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
 }
 
 /// Presents this agent's present certificate, on both sides.
