@@ -303,6 +303,8 @@ async fn attack_9_a_joiner_that_claims_the_address_of_another() -> Test {
                 panic!("{heard:?}")
             };
             stream.say(&reply).await;
+            let heard = joiner.receive(&stream.hear().await.unwrap()).unwrap();
+            assert_eq!(heard, JoinerHeard::Proven);
             let answer = String::from_utf8(stream.hear().await.unwrap()).unwrap();
             assert!(answer.contains("and calls from"), "{answer}");
         }

@@ -487,6 +487,16 @@ async fn serve_proven<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
 ) {
     let name = applicant.intent.name.clone();
     let (orders, mut given) = mpsc::channel(8);
+    // Before anything is refused: the joiner takes a refusal only from who knows the passphrase.
+    let Some(proven) = gate.proven() else {
+        return;
+    };
+    if !matches!(
+        tokio::time::timeout(PARTING, send(writer, &proven)).await,
+        Ok(Ok(()))
+    ) {
+        return;
+    }
     let connection = match session.admit(applicant, orders) {
         Ok(connection) => connection,
         Err(reason) => {
@@ -500,12 +510,6 @@ async fn serve_proven<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         name: &name,
         connection,
     };
-    let Some(proven) = gate.proven() else {
-        return;
-    };
-    if send(writer, &proven).await.is_err() {
-        return;
-    }
     let mut beat = tokio::time::interval(ALIVE);
     let mut heard = tokio::time::Instant::now();
     loop {

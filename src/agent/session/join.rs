@@ -31,9 +31,6 @@ use tokio_util::sync::CancellationToken;
 const PROVING: Duration = Duration::from_secs(10);
 /// The pause before an initiator is tried again that was not there or busy.
 const AGAIN: Duration = Duration::from_millis(500);
-/// How long others are still waited for after one that answered did not prove the passphrase:
-/// anybody on the subnet may answer.
-const OTHERS: Duration = Duration::from_secs(3);
 /// How many machines that were found are tried: each wrong one could make one guess.
 const MOST_TRIED: usize = 16;
 /// How long a join goes on that nobody asks about.
@@ -266,13 +263,14 @@ impl Attempt {
         let mut last = "no session is open on this subnet, or mDNS does not get through: give the \
                         address of the initiator with --initiator-address"
             .to_owned();
-        let mut end = until;
+        let own = self.request.address;
         loop {
-            let pause = (Instant::now() + AGAIN).min(end);
+            let pause = (Instant::now() + AGAIN).min(until);
             match tokio::time::timeout_at(pause, search.next()).await {
                 Ok(Some(found)) => {
                     for one in found {
-                        if known.len() < MOST_TRIED && one.address != self.request.address {
+                        let ours = one.address == own || one.address.is_ipv4() != own.is_ipv4();
+                        if known.len() < MOST_TRIED && !ours {
                             known.insert(SocketAddr::new(one.address, one.port), one.name);
                         }
                     }
@@ -292,14 +290,15 @@ impl Attempt {
                         last = reason;
                     }
                     Err(Failed::NotProven(reason)) => {
+                        // Anybody on the subnet may answer: the right one may still come.
                         last = format!("{name} at {}: {reason}", at.ip());
-                        self.current.say(JoinPhase::Looking, last.as_str());
+                        let still = format!("{last}; still looking for another session");
+                        self.current.say(JoinPhase::Looking, still);
                         wrong.insert(*at);
-                        end = end.min(Instant::now() + OTHERS);
                     }
                 }
             }
-            if Instant::now() >= end {
+            if Instant::now() >= until {
                 return Err(last);
             }
         }
@@ -439,9 +438,10 @@ impl Attempt {
                 JoinerHeard::Refused(refused) => {
                     return Err(match refused.code {
                         RefusedCode::NotProven => Failed::NotProven(refused.reason),
-                        RefusedCode::Busy => again(refused.reason),
-                        RefusedCode::Unfit => Failed::Ended(refused.reason),
-                        RefusedCode::Protocol => again(refused.reason),
+                        // Who has proven nothing ends nothing.
+                        RefusedCode::Busy | RefusedCode::Unfit | RefusedCode::Protocol => {
+                            again(refused.reason)
+                        }
                     });
                 }
                 JoinerHeard::Over { .. } => return Err(again("no session is open there".into())),

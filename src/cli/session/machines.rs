@@ -35,8 +35,16 @@ pub async fn own_address(
 ) -> Result<IpNet, CommandError> {
     let all = addresses(report);
     if let Some(wanted) = flag {
-        let found = all.iter().find(|(_, net)| net.addr() == wanted);
-        return found.map(|(_, net)| *net).ok_or_else(|| {
+        // Also one that would not be offered; all of 127.0.0.0/8 is the machine's own.
+        let has =
+            |net: &&IpNet| net.addr() == wanted || (wanted.is_loopback() && net.contains(&wanted));
+        let found = report
+            .interfaces
+            .iter()
+            .flat_map(|i| &i.addresses)
+            .find(has);
+        let net = found.and_then(|net| IpNet::new(wanted, net.prefix_len()).ok());
+        return net.ok_or_else(|| {
             CommandError::Usage(format!("{} has no address {wanted}", report.name))
         });
     }
