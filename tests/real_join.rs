@@ -146,11 +146,7 @@ fn what_is_aborted_leaves_nothing_and_a_cloud_grows_by_add() -> Outcome {
         assert!(!trust.contains("trust.json"), "{trust}");
 
         // Alone, by flags; then another one by names.
-        let disk = cloud.must(FIRST, &["sh", "-c", "ls /dev/loop[0-9]*"])?;
-        let disk = format!(
-            "{FIRST}={}",
-            disk.split_whitespace().next().unwrap_or_default()
-        );
+        let disk = format!("{FIRST}=/dev/disk/by-id/sandbox-{FIRST}-disk1");
         let flags = [
             "microcloud",
             "init",
@@ -177,11 +173,7 @@ fn what_is_aborted_leaves_nothing_and_a_cloud_grows_by_add() -> Outcome {
             &["sh", "-c", "umask 077; cat > /root/pass"],
             "one two three four\n",
         )?;
-        let disk = cloud.must("micro02", &["sh", "-c", "ls /dev/loop[0-9]*"])?;
-        let disk = format!(
-            "micro02={}",
-            disk.split_whitespace().next().unwrap_or_default()
-        );
+        let disk = "micro02=/dev/disk/by-id/sandbox-micro02-disk1";
         let add = [
             "microcloud",
             "add",
@@ -191,7 +183,7 @@ fn what_is_aborted_leaves_nothing_and_a_cloud_grows_by_add() -> Outcome {
             "--passphrase-file",
             "/root/pass",
             "--local-disk",
-            &disk,
+            disk,
             "--lookup-timeout",
             "20s",
             "--timeout",
