@@ -239,7 +239,6 @@ fn what_this_version_does_not_do_is_warned_of() {
             "6:20",
             "external Ceph",
         ),
-        (member("state: Absent"), "12:10", "does not remove members"),
         (member("roles: [storage]"), "12:11", "none of LXD's roles"),
         (ceph, "22:47", "no OSD out of use"),
         (disk("{pool: local}"), "21:47", "not taken out of a pool"),

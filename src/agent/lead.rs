@@ -20,12 +20,15 @@ use crate::reconcile::clock::Clock;
 use crate::reconcile::controller::{CONCURRENCY, Config, Controller};
 use crate::reconcile::memory::Lease;
 use crate::reconcile::store::{Read, Store};
+use crate::resources::Spec;
+use crate::resources::kinds::MemberState;
 use crate::services::host::local::find_lxd_socket;
 use crate::services::host::{Beat, HostTarget, LxdReport};
 use crate::services::lxd::Lxd;
 use crate::services::lxd::types::Member;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -396,6 +399,13 @@ async fn in_a_cluster(office: &Office, lxd: Lxd, stored: Option<Read>, since: &m
             tracing::warn!(%error, "the accepted state was not kept");
         }
         if lease.holder == name {
+            if leaving(stored.as_ref()).contains(&name)
+                && somebody_stays(&lxd, stored.as_ref()).await
+            {
+                return Next::Wait(
+                    "this member leaves the cluster, and another one is to control".to_owned(),
+                );
+            }
             return match stored {
                 Some(read) => take(office, lxd, read).await,
                 None => Next::Wait(String::new()),
@@ -440,7 +450,7 @@ async fn in_a_cluster(office: &Office, lxd: Lxd, stored: Option<Read>, since: &m
         Ok(members) => members,
         Err(e) => return Next::Wait(format!("the members of the cluster cannot be read: {e}")),
     };
-    let Some(turn) = turn(&members, &name, &lease.holder) else {
+    let Some(turn) = turn(&members, &name, &lease.holder, &leaving(stored.as_ref())) else {
         return Next::Wait(match lease.holder.as_str() {
             "" => "nobody controls yet; the agent beside LXD's database leader will".to_owned(),
             holder => format!("{holder} does not control, and this member holds no database"),
@@ -483,15 +493,44 @@ async fn in_a_cluster(office: &Office, lxd: Lxd, stored: Option<Read>, since: &m
     }
 }
 
+/// Members that are to leave, as the accepted resources say.
+fn leaving(stored: Option<&Read>) -> BTreeSet<String> {
+    let desired = stored.map(|read| read.memory.accepted.desired());
+    let resources = desired.into_iter().flatten();
+    let leaving = resources.filter(|(_, resource)| {
+        matches!(&resource.spec, Spec::Member(spec) if spec.state == MemberState::Absent)
+    });
+    leaving.map(|(object, _)| object.name).collect()
+}
+
+/// Whether the cluster has a member that stays and works, so that one that leaves need not control.
+async fn somebody_stays(lxd: &Lxd, stored: Option<&Read>) -> bool {
+    let leaving = leaving(stored);
+    let members = lxd.members().await.unwrap_or_default();
+    let stays = |m: &Member| !leaving.contains(&m.server_name) && m.status == "Online";
+    members.iter().any(stays)
+}
+
 /// Which turn a member has to take over: the database leader first, then the other voters by
-/// name; none for a member without the database.
-fn turn(members: &[Member], name: &str, holder: &str) -> Option<u32> {
+/// name; none for a member without the database, or that leaves. Where only those have it that
+/// leave, all others have a turn.
+fn turn(members: &[Member], name: &str, holder: &str, leaving: &BTreeSet<String>) -> Option<u32> {
     let is = |member: &Member, role: &str| member.roles.iter().any(|r| r == role);
-    let mut voters: Vec<&Member> = members
-        .iter()
-        .filter(|m| m.server_name != holder)
-        .filter(|m| is(m, "database") || is(m, "database-voter") || is(m, "database-leader"))
-        .collect();
+    let votes =
+        |m: &&Member| is(m, "database") || is(m, "database-voter") || is(m, "database-leader");
+    let stay = || {
+        let stay = members.iter().filter(|m| !leaving.contains(&m.server_name));
+        stay.filter(|m| m.server_name != holder)
+    };
+    let mut voters: Vec<&Member> = stay().filter(votes).collect();
+    if voters.is_empty()
+        && members
+            .iter()
+            .filter(votes)
+            .all(|m| leaving.contains(&m.server_name))
+    {
+        voters = stay().collect();
+    }
     voters.sort_by_key(|m| (!is(m, "database-leader"), m.server_name.clone()));
     let position = voters.iter().position(|m| m.server_name == name)?;
     u32::try_from(position).ok()
@@ -637,6 +676,32 @@ mod tests {
         .await;
         assert_eq!(answer, Ok(3));
         assert_eq!(begun.elapsed(), AGAIN * 2);
+    }
+
+    #[test]
+    fn who_leaves_does_not_take_over_while_another_one_can() {
+        let member = |name: &str, role: &str| Member {
+            server_name: name.to_owned(),
+            roles: vec![role.to_owned()],
+            ..Member::default()
+        };
+        let nobody = BTreeSet::new();
+        let first = BTreeSet::from(["a".to_owned()]);
+        let three = [
+            member("a", "database"),
+            member("b", "database-leader"),
+            member("c", "database-standby"),
+        ];
+        assert_eq!(turn(&three, "a", "b", &nobody), Some(0));
+        assert_eq!(turn(&three, "a", "c", &first), None, "it leaves");
+        assert_eq!(turn(&three, "b", "a", &first), Some(0));
+        assert_eq!(turn(&three, "c", "a", &first), None, "it has no database");
+        let two = [
+            member("a", "database-leader"),
+            member("b", "database-standby"),
+        ];
+        assert_eq!(turn(&two, "b", "a", &first), Some(0), "who else");
+        assert_eq!(turn(&two, "b", "a", &nobody), None);
     }
 
     #[tokio::test(start_paused = true)]

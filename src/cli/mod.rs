@@ -26,6 +26,7 @@ pub mod output;
 pub mod progress;
 pub mod ready;
 pub mod reconcile;
+pub mod remove;
 pub mod sandbox;
 pub mod schema;
 pub mod session;
@@ -106,6 +107,8 @@ enum Command {
     Events(events::Args),
     /// Look at everything now instead of waiting for a change
     Reconcile(reconcile::Args),
+    /// Take a member out of the cluster
+    Remove(remove::Args),
     /// Hands off, for a time
     Suspend(suspend::SuspendArgs),
     /// End a suspension
@@ -149,6 +152,7 @@ pub fn run() -> ExitCode {
         Command::Wait(args) => ask(socket, async |agent| wait::run(args, agent).await),
         Command::Events(args) => ask(socket, async |agent| events::run(args, agent).await),
         Command::Reconcile(args) => ask(socket, async |agent| reconcile::run(args, agent).await),
+        Command::Remove(args) => ask(socket, async |agent| remove::run(args, agent).await),
         Command::Suspend(args) => ask(socket, async |agent| suspend::suspend(args, agent).await),
         Command::Resume(args) => ask(socket, async |agent| suspend::resume(args, agent).await),
         Command::Approve(args) => ask(socket, async |agent| approve::run(args, agent).await),

@@ -8,6 +8,7 @@
 //! - Secrets are read here and go nowhere but into the request.
 
 mod ceph;
+mod leave;
 
 use super::plan::reasons;
 use super::plan::step::{Action, Guard, OvnAction, Step, Values};
@@ -245,6 +246,8 @@ impl Applier {
             } => self.no_ceph(first, targets, *majority, fsid).await,
             Guard::MonitorSpare { name } => self.monitor_spare(name).await,
             Guard::OsdUnborn { id, uuid } => self.osd_unborn(*id, uuid).await,
+            Guard::Leaves { name } => self.leaves(name).await,
+            Guard::Lost { target, address } => self.lost(target, address).await,
             Guard::Standalone { target, leftovers } => self.standalone(target, leftovers).await,
             Guard::JoinsInto { pools, networks } => self.joins_into(pools, networks).await,
         }
@@ -465,6 +468,18 @@ impl Applier {
                     .put_member(&seen.server_name, &put, etag.as_deref())
                     .await?)
             }
+            Action::RemoveMember { name } => Ok(self.lxd.delete_member(name, false).await?),
+            Action::StrikeMember { name } => Ok(self.lxd.delete_member(name, true).await?),
+            Action::ForgetMember { target, left } => {
+                if let Some(target) = target {
+                    // It is told as far as it listens; the others shut it out whatever it does.
+                    let told = self.hosts.host(target).set_trust(left.clone()).await;
+                    if let Err(error) = told {
+                        tracing::debug!(member = %target.name, %error, "it was not told that it left");
+                    }
+                }
+                Ok(())
+            }
             Action::Evacuate { name } => Ok(self.lxd.evacuate(name).await?),
             Action::Restore { name } => Ok(self.lxd.restore(name).await?),
             Action::DefinePool {
@@ -680,8 +695,8 @@ impl Applier {
             Action::WipeDisk { target, disk } => {
                 Ok(self.hosts.host(target).wipe_disk(disk.clone()).await?)
             }
-            // Only the memory changes; the controller does that.
-            Action::ChooseDisk { .. } | Action::Release => Ok(()),
+            // Only the memory changes, or who controls; the controller does that.
+            Action::ChooseDisk { .. } | Action::Release | Action::HandOver => Ok(()),
         }
     }
 }

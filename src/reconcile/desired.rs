@@ -1,7 +1,7 @@
 //! What is wanted: the accepted resources of all sources as one set.
 
 use crate::resources::accepted::Accepted;
-use crate::resources::kinds::{ClusterSpec, MemberSpec};
+use crate::resources::kinds::{ClusterSpec, MemberSpec, MemberState};
 use crate::resources::value::Mode;
 use crate::resources::{Diagnostic, Kind, ObjectRef, Resource, Spec};
 use std::collections::BTreeMap;
@@ -75,6 +75,12 @@ impl Desired {
                 Spec::Member(spec) => Some((reference.name.as_str(), spec)),
                 _ => None,
             })
+    }
+
+    /// The members that are not to leave, by name.
+    pub fn staying(&self) -> impl Iterator<Item = (&str, &MemberSpec)> {
+        self.members()
+            .filter(|(_, spec)| spec.state != MemberState::Absent)
     }
 
     /// One member.

@@ -4,7 +4,7 @@
 
 use super::clock::Clock;
 use super::desired::Desired;
-use super::plan::reads_parts;
+use super::plan::{leaves, reads_parts};
 use super::world::{LxdWorld, Seen, ServerView, Spread, World};
 use crate::resources::{Kind, ObjectRef};
 use crate::services::lxd::types::{Network, Pool, Server, Versioned};
@@ -21,6 +21,8 @@ const TOGETHER: usize = 8;
 pub struct Needs {
     /// Members whose own server keys are managed.
     pub member_config: BTreeSet<String>,
+    /// Members that are to leave: what lies on them is looked for.
+    pub leaving: BTreeSet<String>,
     /// Pools whose members' parts are managed.
     pub pools: BTreeSet<String>,
     /// Networks whose members' parts are managed, by project and name.
@@ -42,6 +44,9 @@ impl Needs {
                 continue;
             }
             match reference.kind {
+                Kind::Member if leaves(resource) => {
+                    needs.leaving.insert(reference.name.clone());
+                }
                 Kind::Member => {
                     needs.member_config.insert(reference.name.clone());
                 }
@@ -100,6 +105,7 @@ impl Observer {
                 profiles: Seen::Unknown { reason },
                 server,
                 member_config: BTreeMap::new(),
+                leaving: BTreeMap::new(),
             };
         };
         let clustered = view.clustered;
@@ -120,6 +126,7 @@ impl Observer {
             projects,
             profiles,
             member_config: BTreeMap::new(),
+            leaving: BTreeMap::new(),
         };
         if clustered {
             self.parts(needs, &mut world).await;
@@ -324,6 +331,16 @@ impl Observer {
             (member.clone(), seen)
         });
         world.member_config = together(reads.collect()).await;
+        let there = world.members.known();
+        let leaving: Vec<&String> = needs
+            .leaving
+            .iter()
+            .filter(|member| there.is_some_and(|m| m.contains_key(*member)))
+            .collect();
+        let reads = leaving
+            .into_iter()
+            .map(|member| async move { (member.clone(), self.held_by(member).await) });
+        world.leaving = together(reads.collect()).await;
         if let Some(pools) = world.pools.known_mut() {
             for (name, pool) in pools.iter_mut() {
                 if needs.pools.contains(name) && pool.whole.value.status == "Created" {
@@ -349,6 +366,11 @@ impl Observer {
                 .map(|s| s.value.config_text()),
             at,
         )
+    }
+
+    async fn held_by(&self, member: &str) -> Seen<Vec<String>> {
+        let at = self.clock.now();
+        Seen::from_result(self.lxd.held_by(member).await, at)
     }
 
     async fn pool_parts(&self, name: &str, members: &[String]) -> BTreeMap<String, Seen<Pool>> {
@@ -392,11 +414,16 @@ impl Observer {
                     }
                     _ => None,
                 };
+                let held = match needs.leaving.contains(name) {
+                    true if matches!(&member, Ok(Some(_))) => Some(self.held_by(name).await),
+                    _ => None,
+                };
                 let groups = self.groups(true).await;
                 Look::Member {
                     name: name.clone(),
                     member: Seen::from_result(member, at),
                     own,
+                    held,
                     groups,
                 }
             }
@@ -466,6 +493,8 @@ pub enum Look {
         member: Seen<Option<Versioned<crate::services::lxd::types::Member>>>,
         /// Its own server keys.
         own: Option<Seen<BTreeMap<String, String>>>,
+        /// What lies on it, if it is to leave.
+        held: Option<Seen<Vec<String>>>,
         /// The cluster groups.
         groups: Seen<BTreeMap<String, crate::services::lxd::types::Group>>,
     },
@@ -503,11 +532,16 @@ pub fn absorb(world: &mut World, look: Look) -> Result<(), String> {
             name,
             member,
             own,
+            held,
             groups,
         } => {
             if let Some(own) = own {
                 lxd.member_config.insert(name.clone(), own);
             }
+            match held {
+                Some(held) => lxd.leaving.insert(name.clone(), held),
+                None => lxd.leaving.remove(&name),
+            };
             if groups.known().is_some() {
                 lxd.groups = groups;
             }

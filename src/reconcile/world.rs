@@ -122,6 +122,8 @@ pub struct LxdWorld {
     pub members: Seen<BTreeMap<String, Versioned<Member>>>,
     /// The members' own server keys, by member; only for members whose keys are managed.
     pub member_config: BTreeMap<String, Seen<BTreeMap<String, String>>>,
+    /// What lies on members that are to leave, in words, by member.
+    pub leaving: BTreeMap<String, Seen<Vec<String>>>,
     /// Cluster groups by name.
     pub groups: Seen<BTreeMap<String, Group>>,
     /// Pools by name.

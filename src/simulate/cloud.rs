@@ -310,6 +310,16 @@ impl SimCloud {
         });
     }
 
+    /// Takes a custom volume out of the LXD (or cluster) of a machine.
+    pub fn remove_volume(&self, member: &str, project: &str, pool: &str, name: &str) {
+        self.on(member, |world, machine| {
+            world
+                .db_mut(machine)
+                .contents
+                .remove_volume(project, pool, name);
+        });
+    }
+
     /// How much was asked since the cloud was made or [`SimCloud::reset_counts`].
     pub fn counts(&self) -> Counts {
         let world = self.shared.lock();

@@ -135,6 +135,19 @@ impl Contents {
         );
     }
 
+    /// Takes a custom volume away.
+    pub fn remove_volume(&mut self, project: &str, pool: &str, name: &str) {
+        let key = (
+            project_or_default(project),
+            pool.to_owned(),
+            name.to_owned(),
+        );
+        if self.volumes.remove(&key).is_some() {
+            let path = format!("/1.0/storage-pools/{pool}/volumes/custom/{name}");
+            self.drop_url(&with_project(&path, &key.0));
+        }
+    }
+
     /// What of a member's keeps it from being removed, such as `instances: web`.
     pub fn held_by(&self, member: &str) -> Option<String> {
         let names = |list: Vec<&String>| -> String {

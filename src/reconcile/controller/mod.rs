@@ -84,6 +84,8 @@ pub struct Controller {
 pub enum Ended {
     /// Another member controls with a higher epoch.
     Superseded(String),
+    /// The member it runs on leaves the cluster: another one is to control.
+    HandedOver,
 }
 
 #[derive(Debug)]

@@ -603,6 +603,28 @@ async fn after_step(step: &Step, inner: &Arc<Inner>) -> Result<(), String> {
             });
             Ok(())
         }
+        StepAction::HandOver => {
+            // What was begun is remembered before it ends; its successor goes on from there.
+            inner.end(super::Ended::HandedOver);
+            Ok(())
+        }
+        StepAction::ForgetMember { .. } => {
+            let prefix = format!("{}:", object.name);
+            let kept = inner
+                .commit(|memory| {
+                    if memory.trust.members.remove(&object.name).is_some() {
+                        memory.trust.version += 1;
+                    }
+                    memory.inventory.remove(&object);
+                    for choices in memory.disks.values_mut() {
+                        choices.retain(|key, _| *key != object.name && !key.starts_with(&prefix));
+                    }
+                    memory.disks.retain(|_, choices| !choices.is_empty());
+                })
+                .await;
+            inner.state().world.hosts.remove(&step.object.name);
+            kept
+        }
         // What the inventory says of evacuation decides whether a later difference is ours.
         StepAction::Evacuate { .. } | StepAction::Restore { .. } => {
             let evacuated = matches!(step.action, StepAction::Evacuate { .. });
@@ -638,6 +660,8 @@ async fn finish(
                 | StepAction::Join { .. }
                 | StepAction::UndoJoin { .. }
                 | StepAction::DropHalfJoined { .. }
+                | StepAction::RemoveMember { .. }
+                | StepAction::StrikeMember { .. }
                 | StepAction::Evacuate { .. }
                 | StepAction::Restore { .. }
         )

@@ -388,7 +388,13 @@ impl Inner {
         state
             .desired
             .members()
-            .filter(|(_, m)| m.state != MemberState::Absent)
+            .filter(|(name, m)| {
+                // One that leaves is looked after until it is forgotten.
+                let object = ObjectRef::new(Kind::Member, *name);
+                m.state != MemberState::Absent
+                    || joined.is_some_and(|j| j.contains_key(*name))
+                    || state.memory.inventory.contains_key(&object)
+            })
             .map(|(name, member)| {
                 let target = crate::reconcile::plan::target(name, member);
                 (target, joined.is_some_and(|j| j.contains_key(name)))

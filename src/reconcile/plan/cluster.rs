@@ -5,7 +5,7 @@ use super::step::{Action, Claim, ClaimOn, Guard, Step};
 use super::{Plan, Topic, View, ovn, reasons};
 use crate::catalog::Owner;
 use crate::reconcile::world::ServerView;
-use crate::resources::kinds::{ClusterSpec, MemberState};
+use crate::resources::kinds::ClusterSpec;
 use crate::resources::{Kind, ObjectRef};
 use crate::services::host::{HostTarget, LxdReport};
 
@@ -73,8 +73,7 @@ fn form(
     };
     let targets: Vec<HostTarget> = view
         .desired
-        .members()
-        .filter(|(_, m)| m.state != MemberState::Absent)
+        .staying()
         .map(|(name, member)| target(name, member))
         .collect();
 

@@ -34,7 +34,7 @@ pub(super) fn plan(object: &ObjectRef, spec: &DiskSpec, view: &View<'_>) -> Plan
     }
     let names: Vec<&str> = view
         .desired
-        .members()
+        .staying()
         .map(|(name, _)| name)
         .filter(|name| on_member(spec, name))
         .collect();

@@ -67,6 +67,14 @@ pub(super) fn burden(name: &str, view: &View<'_>) -> String {
     Burdens::of(view).of_member(name)
 }
 
+/// What a member carries for all, as the end of a sentence; empty when it carries nothing.
+pub(super) fn carries(name: &str, view: &View<'_>) -> String {
+    match carried(name, &Burdens::of(view)).as_str() {
+        "" => String::new(),
+        carried => format!("; it carries {carried}"),
+    }
+}
+
 /// What a member carries for all, as far as it was seen last: `osd.2, a monitor of Ceph`. Empty
 /// when it carries nothing.
 fn carried(name: &str, burdens: &Burdens<'_, '_>) -> String {

@@ -3,7 +3,7 @@
 use super::cluster::target;
 use super::diff::{Diff, Ignore, Verb};
 use super::step::{Action, Claim, ClaimOn, Guard, Step};
-use super::{Plan, Topic, View, Waiting, cluster_stands, ovn, pool, reasons};
+use super::{Plan, Topic, View, Waiting, cluster_stands, ovn, pool, reasons, removal};
 use crate::catalog::{self, Owner, Scope};
 use crate::reconcile::clock::age;
 use crate::reconcile::memory::Ownership;
@@ -43,16 +43,7 @@ pub(super) fn plan(
         }
     };
     if spec.state == MemberState::Absent {
-        if row.is_some() {
-            plan.verb = Verb::Delete;
-            plan.refuse(
-                reasons::REMOVAL,
-                format!(
-                    "{name} is wanted absent; this version does not remove members: move its \
-                     instances away (lxc cluster evacuate {name}) and then lxc cluster remove {name}"
-                ),
-            );
-        }
+        removal::plan(object, spec, row.map(|r| &r.value), view, &mut plan);
         return plan;
     }
     let Some(row) = row else {
@@ -444,7 +435,8 @@ fn half_joined(
             reasons::OTHER_CLUSTER,
             format!(
                 "{name} is a member, but LXD on it is in no cluster (was it reinstalled?): remove \
-                 the old member by hand (lxc cluster remove --force {name}) and it joins again"
+                 the old member (microcloud remove {name} --force, or state: Absent), and write it \
+                 anew: then it joins again"
             ),
         );
         return;

@@ -20,6 +20,7 @@ mod pool;
 mod profile;
 mod project;
 pub mod reasons;
+mod removal;
 pub mod step;
 mod uplink;
 
@@ -34,6 +35,7 @@ pub use step::{Action, Claim, Guard, Step};
 use super::desired::Desired;
 use super::memory::{Entry, Memory};
 use super::world::World;
+use crate::resources::kinds::MemberState;
 use crate::resources::value::Mode;
 use crate::resources::{ObjectRef, Resource, Spec};
 use jiff::Timestamp;
@@ -273,10 +275,17 @@ pub(in crate::reconcile) fn ceph_wanted(desired: &Desired) -> bool {
     ceph::packaged(desired).is_some()
 }
 
+/// Whether a resource is a `Member` that is to leave.
+pub(in crate::reconcile) fn leaves(resource: &Resource) -> bool {
+    matches!(&resource.spec, Spec::Member(spec) if spec.state == MemberState::Absent)
+}
+
 /// Whether the members' own parts of an object must be read for its plan.
 pub fn reads_parts(resource: &Resource, desired: &Desired) -> bool {
     match &resource.spec {
-        Spec::Member(spec) => spec.config.keys().any(|key| member::is_server_key(key)),
+        Spec::Member(spec) => {
+            leaves(resource) || spec.config.keys().any(|key| member::is_server_key(key))
+        }
         Spec::StoragePool(spec) => {
             !spec.members.is_empty() || pool::has_disks(&resource.metadata.name, desired)
         }

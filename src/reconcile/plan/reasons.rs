@@ -52,8 +52,8 @@ pub const NETWORK: &str = "NetworkUnfit";
 pub const OVN: &str = "OvnNotReady";
 /// A secret could not be read.
 pub const SECRET: &str = "SecretUnreadable";
-/// A member is wanted absent, which this version does not do.
-pub const REMOVAL: &str = "RemovalByHand";
+/// A member or an OSD is wanted absent, and the rest could not do without it.
+pub const REMOVAL: &str = "RemovalRefused";
 /// A creation failed on a member.
 pub const ERRORED: &str = "Errored";
 /// Everything is as wanted.

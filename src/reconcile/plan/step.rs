@@ -4,7 +4,7 @@ use crate::reconcile::memory::DiskChoice;
 use crate::resources::ObjectRef;
 use crate::resources::value::ConfigValue;
 use crate::services::host::{
-    CephRequest, ClearHalfMade, HostTarget, Leftovers, OvnRequest, WipeDisk,
+    CephRequest, ClearHalfMade, HostTarget, Leftovers, OvnRequest, TrustStore, WipeDisk,
 };
 use crate::services::lxd::types::{Member, MemberConfigKey, Network, Pool, Profile, Project};
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +78,9 @@ impl Step {
                 | Action::DeleteProfile { .. }
                 | Action::WipeDisk { .. }
                 | Action::DropHalfJoined { .. }
+                | Action::RemoveMember { .. }
+                | Action::StrikeMember { .. }
+                | Action::ForgetMember { .. }
                 | Action::DropErroredNetwork { .. }
                 | Action::ClearHalfMade { .. }
                 | Action::Ceph {
@@ -118,7 +121,10 @@ impl Step {
 
     /// Whether it only changes what is remembered.
     pub fn remembers_only(&self) -> bool {
-        matches!(self.action, Action::ChooseDisk { .. } | Action::Release)
+        matches!(
+            self.action,
+            Action::ChooseDisk { .. } | Action::Release | Action::HandOver
+        )
     }
 }
 
@@ -211,6 +217,18 @@ pub enum Guard {
         /// The monitor.
         name: String,
     },
+    /// The member is evacuated and nothing lies on it, and all others are online.
+    Leaves {
+        /// The member.
+        name: String,
+    },
+    /// LXD takes the member for offline, and no LXD of this cluster answers on its machine.
+    Lost {
+        /// The machine.
+        target: HostTarget,
+        /// Its address, as LXD has it.
+        address: String,
+    },
     /// The machine's service is standalone and holds nothing more than this.
     Standalone {
         /// The machine.
@@ -300,6 +318,25 @@ pub enum Action {
         wanted: Member,
         /// The keys as they are to be.
         config: Values,
+    },
+    /// End this controller, so that another member takes over.
+    HandOver,
+    /// Take a member out of LXD's cluster on which nothing lies any more; its LXD starts anew.
+    RemoveMember {
+        /// The member.
+        name: String,
+    },
+    /// Strike a member from LXD's cluster that does not answer any more.
+    StrikeMember {
+        /// The member.
+        name: String,
+    },
+    /// Trust the key of a member no more that is in the cluster no more, and forget its disks.
+    ForgetMember {
+        /// Its machine, if it answers: it is told.
+        target: Option<HostTarget>,
+        /// Who is trusted from now on.
+        left: TrustStore,
     },
     /// Move a member's instances away.
     Evacuate {

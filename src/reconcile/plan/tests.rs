@@ -20,6 +20,7 @@ mod ceph;
 mod disks;
 mod ovn;
 mod paths;
+mod removal;
 
 /// A scene: what is wanted, what is there, what is remembered.
 struct Scene {
@@ -152,6 +153,7 @@ impl Scene {
                 }),
                 members: known(BTreeMap::new()),
                 member_config: BTreeMap::new(),
+                leaving: BTreeMap::new(),
                 groups: known(BTreeMap::new()),
                 pools: known(BTreeMap::new()),
                 networks: known(BTreeMap::new()),

@@ -7,8 +7,8 @@
 use super::Check;
 use crate::resources::check::{listed, nearest};
 use crate::resources::kinds::{
-    CephProvider, ClusterSpec, DiskSpec, DiskUse, InstanceService, MemberSpec, MemberState,
-    OvnProvider, ProfileSpec,
+    CephProvider, ClusterSpec, DiskSpec, DiskUse, InstanceService, MemberSpec, OvnProvider,
+    ProfileSpec,
 };
 use crate::resources::object::{DEFAULT_PROJECT, Kind, ObjectRef};
 use crate::resources::positions::{Step, at};
@@ -82,16 +82,6 @@ impl<'a> Check<'a> {
     }
 
     fn warn_of_member(&mut self, spec: &'a MemberSpec) {
-        if spec.state == MemberState::Absent {
-            let name = self.name();
-            self.wrong(
-                at!["spec", "state"],
-                "this version does not remove members: it is refused",
-            )
-            .help = Some(format!(
-                "by hand: lxc cluster evacuate {name}, then lxc cluster remove {name}"
-            ));
-        }
         for (place, role) in spec.roles.iter().flatten().enumerate() {
             if !super::member::ROLES.contains(&role.as_str()) {
                 self.wrong(

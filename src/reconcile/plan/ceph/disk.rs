@@ -67,7 +67,7 @@ pub(in crate::reconcile::plan) fn plan(
     }
     let names: Vec<&str> = view
         .desired
-        .members()
+        .staying()
         .map(|(name, _)| name)
         .filter(|name| on_member(spec, name))
         .collect();

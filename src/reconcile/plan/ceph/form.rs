@@ -8,7 +8,7 @@ use crate::reconcile::plan::member::silence;
 use crate::reconcile::plan::step::{Action, Claim, ClaimOn, Guard, Step};
 use crate::reconcile::plan::{Change, Plan, Topic, View, reasons};
 use crate::resources::ObjectRef;
-use crate::resources::kinds::{CephSpec, MemberState};
+use crate::resources::kinds::CephSpec;
 use crate::services::host::{CephRequest, HostTarget};
 use sha2::{Digest, Sha256};
 
@@ -33,8 +33,7 @@ pub(super) fn form(object: &ObjectRef, ceph: &CephSpec, view: &View<'_>, plan: &
     };
     let targets: Vec<HostTarget> = view
         .desired
-        .members()
-        .filter(|(_, m)| m.state != MemberState::Absent)
+        .staying()
         .map(|(name, member)| target(name, member))
         .collect();
     let silent: Vec<&HostTarget> = targets

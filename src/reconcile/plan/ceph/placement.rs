@@ -66,11 +66,7 @@ pub(super) fn placement<'a>(view: &View<'a>) -> (Vec<&'a str>, Vec<&'a str>) {
     let initiator = view.desired.cluster().map(|(_, c)| c.initiator.as_str());
     let cluster = super::cluster(view).ok();
     let mut left = candidates(cluster, view);
-    let wanted = view
-        .desired
-        .members()
-        .filter(|(_, m)| m.state != MemberState::Absent)
-        .count();
+    let wanted = view.desired.staying().count();
     let mut chosen: Vec<&str> = Vec::new();
     let mut domains: BTreeSet<&str> = BTreeSet::new();
     while chosen.len() < DAEMONS && !left.is_empty() {
