@@ -53,7 +53,7 @@ async fn status_of(cloud: &SimCloud, name: &str) -> String {
 
 /// Approves what a member's plan asks for.
 async fn approved(controller: &Controller, action: &str) {
-    says(controller, "Member/micro03", action).await;
+    says(controller, "Member/micro03", &format!("{action}@")).await;
     let step = format!("Member/micro03/{action}@micro03");
     controller.approve(&step).await.expect("it is asked for");
 }
@@ -121,7 +121,9 @@ async fn a_member_leaves_when_nothing_lies_on_it_and_its_key_is_shut_out() {
     }
     let counts = cloud.counts().total().writes;
     sleep(Duration::from_secs(900)).await;
-    assert_eq!(cloud.counts().total().writes, counts, "it came to rest");
+    let last = cloud.writes();
+    let after = cloud.counts().total().writes;
+    assert_eq!(after, counts, "it came to rest: {:?}", last.last());
     // It may come again, under its name, with what it is.
     controller.submit(&third("Active")).await.expect("kept");
     settled(&controller).await;

@@ -245,6 +245,8 @@ impl Applier {
                 fsid,
             } => self.no_ceph(first, targets, *majority, fsid).await,
             Guard::MonitorSpare { name } => self.monitor_spare(name).await,
+            Guard::MonitorLeaves { name } => self.monitor_leaves(name).await,
+            Guard::OsdGoes { id, uuid, lost } => self.osd_goes(*id, uuid, *lost).await,
             Guard::OsdUnborn { id, uuid } => self.osd_unborn(*id, uuid).await,
             Guard::Leaves { name } => self.leaves(name).await,
             Guard::Lost { target, address } => self.lost(target, address).await,
@@ -470,7 +472,24 @@ impl Applier {
             }
             Action::RemoveMember { name } => Ok(self.lxd.delete_member(name, false).await?),
             Action::StrikeMember { name } => Ok(self.lxd.delete_member(name, true).await?),
-            Action::ForgetMember { target, left } => {
+            Action::ForgetMember {
+                name,
+                target,
+                ceph,
+                ovn,
+                left,
+            } => {
+                if let Some(fsid) = ceph {
+                    self.ceph.forget_host(name).await?;
+                    if let Some(target) = target {
+                        let fsid = fsid.clone();
+                        let request = CephRequest::Forget { fsid };
+                        self.hosts.host(target).ceph(request).await?;
+                    }
+                }
+                if let Some(target) = target.as_ref().filter(|_| *ovn) {
+                    self.hosts.host(target).ovn(OvnRequest::Forget).await?;
+                }
                 if let Some(target) = target {
                     // It is told as far as it listens; the others shut it out whatever it does.
                     let told = self.hosts.host(target).set_trust(left.clone()).await;

@@ -218,6 +218,13 @@ impl World {
                 own.chassis = Some(config);
                 self.register(machine);
             }
+            OvnRequest::Forget => {
+                if own.sid.is_some() {
+                    return Err(guard("OVN's databases are held here still"));
+                }
+                *own = MachineOvn::default();
+                self.ovn.chassis.remove(&name);
+            }
             OvnRequest::RestartController => self.register(machine),
             OvnRequest::DeleteChassis { name } => self.delete_chassis(&name),
         }

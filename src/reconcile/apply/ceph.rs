@@ -46,6 +46,8 @@ impl Applier {
                 value,
             } => ceph.set_config(section, name, value).await,
             CephChange::RemoveMonitor { name } => ceph.remove_monitor(name).await,
+            CephChange::SetOut { id } => ceph.set_out(*id).await,
+            CephChange::Purge { id, lost } => ceph.purge(*id, *lost).await,
             CephChange::StrikeUnborn { id } => ceph.purge_new(*id).await,
             CephChange::CreateRule {
                 name,
@@ -77,6 +79,37 @@ impl Applier {
             Some(osd) if osd.uuid == uuid && osd.new && !osd.up => Ok(()),
             Some(_) => Err(Stop::Stale(format!("osd.{id} runs, or is another one now"))),
             None => Err(Stop::Stale(format!("osd.{id} is gone"))),
+        }
+    }
+
+    /// An OSD goes only while it is the one that was seen, is out and holds nothing that would be
+    /// missing.
+    pub(super) async fn osd_goes(&self, id: i64, uuid: &str, lost: bool) -> Result<(), Stop> {
+        let seen = Look::default().look(&self.ceph).await?;
+        let stale = |reason: String| Err(Stop::Stale(reason));
+        match seen.osds.get(&id) {
+            Some(osd) if osd.uuid == uuid && !osd.in_ && !(lost && osd.up) => {}
+            Some(_) => return stale(format!("osd.{id} is in or up, or is another one now")),
+            None => return stale(format!("osd.{id} is gone")),
+        }
+        if lost || self.ceph.safe_to_destroy(id).await? {
+            return Ok(());
+        }
+        stale(format!(
+            "Ceph says that osd.{id} still holds data others need"
+        ))
+    }
+
+    /// A monitor that works may go only while all are in the quorum.
+    pub(super) async fn monitor_leaves(&self, name: &str) -> Result<(), Stop> {
+        let seen = Look::default().look(&self.ceph).await?;
+        let stale = |reason: String| Err(Stop::Stale(reason));
+        if !seen.monitors.contains_key(name) || seen.monitors.len() < 2 {
+            return stale(format!("{name} has no monitor any more, or the only one"));
+        }
+        match seen.monitors.iter().find(|(_, monitor)| !monitor.in_quorum) {
+            Some((other, _)) => stale(format!("the monitor of {other} is out of the quorum")),
+            None => Ok(()),
         }
     }
 

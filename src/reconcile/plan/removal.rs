@@ -15,7 +15,7 @@ use super::diff::Verb;
 use super::lost;
 use super::member::{is_lost, silence};
 use super::step::{Action, Claim, ClaimOn, Guard, Step};
-use super::{Change, Plan, Topic, View, cluster_stands, reasons};
+use super::{Change, Plan, Topic, View, ceph, cluster_stands, ovn, reasons};
 use crate::reconcile::safety;
 use crate::resources::kinds::{MemberSpec, MemberState};
 use crate::resources::{Kind, ObjectRef};
@@ -51,6 +51,16 @@ pub(super) fn plan(
     }
 }
 
+/// Whether a member that is to leave has begun to.
+pub(in crate::reconcile::plan) fn is_under_way(name: &str, view: &View<'_>) -> bool {
+    let object = ObjectRef::new(Kind::Member, name);
+    let absent = view
+        .desired
+        .member(name)
+        .is_some_and(|m| m.state == MemberState::Absent);
+    absent && (begun(&object, BEGUN, view) || begun(&object, BEGUN_LOST, view))
+}
+
 /// Whether a removal was approved and begun.
 fn begun(object: &ObjectRef, marker: &str, view: &View<'_>) -> bool {
     view.entry(object)
@@ -77,7 +87,7 @@ fn leave(object: &ObjectRef, spec: &MemberSpec, row: &Member, view: &View<'_>, p
         return;
     }
     match machine(name, row, view) {
-        Machine::Answers => in_order(object, row, view, plan),
+        Machine::Answers => in_order(object, spec, row, view, plan),
         Machine::Silent(why) => {
             plan.wait(Topic::Host(name.clone()), reasons::UNREACHABLE, why);
             plan.wait(
@@ -170,8 +180,11 @@ fn may_leave(object: &ObjectRef, view: &View<'_>, plan: &mut Plan) -> bool {
 }
 
 /// It answers: what it carries goes elsewhere before it goes.
-fn in_order(object: &ObjectRef, row: &Member, view: &View<'_>, plan: &mut Plan) {
+fn in_order(object: &ObjectRef, spec: &MemberSpec, row: &Member, view: &View<'_>, plan: &mut Plan) {
     let name = &object.name;
+    if !ceph::leave::may_leave(name, view, plan) {
+        return;
+    }
     let approval = format!("{object}/remove@{name}");
     let approved = view.memory.approved(&approval, view.now);
     if !(begun(object, BEGUN, view) || begun(object, BEGUN_LOST, view)) && !approved {
@@ -184,7 +197,7 @@ fn in_order(object: &ObjectRef, row: &Member, view: &View<'_>, plan: &mut Plan) 
         );
         return;
     }
-    let push = |mut step: Step, plan: &mut Plan| {
+    let mut push = |mut step: Step, plan: &mut Plan| {
         if approved {
             step.approval = Some(approval.clone());
         }
@@ -238,6 +251,12 @@ fn in_order(object: &ObjectRef, row: &Member, view: &View<'_>, plan: &mut Plan) 
         }
         Some(Err(why)) => return plan.unknown(&format!("what lies on {name}"), why),
         None => return plan.unknown(&format!("what lies on {name}"), "it was not read yet"),
+    }
+    // Both at once: they have nothing to do with each other.
+    let stored = ceph::leave::member(object, spec, false, view, plan, &mut push);
+    let connected = ovn::has_left(name, view, plan);
+    if !(stored && connected) {
+        return;
     }
     let step = Step::new(
         object,
@@ -307,6 +326,13 @@ fn forget(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Pla
     plan.verb = Verb::Delete;
     plan.changes
         .push(Change::new("state", Some("Leaving"), Some("Absent")));
+    let lost = begun(object, BEGUN_LOST, view);
+    let mut push = |step: Step, plan: &mut Plan| plan.steps.push(step);
+    let stored = ceph::leave::member(object, spec, lost, view, plan, &mut push);
+    let connected = ovn::has_left(name, view, plan);
+    if !(stored && connected) {
+        return;
+    }
     let mut left = view.memory.trust.clone();
     left.members.remove(name);
     left.version += 1;
@@ -318,10 +344,13 @@ fn forget(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Pla
     plan.steps.push(Step::new(
         object,
         Action::ForgetMember {
+            name: name.clone(),
+            ceph: ceph::leave::fsid(view),
+            ovn: ovn::is_run(view),
             target: told.then(|| target(name, spec)),
             left,
         },
         claims(name),
-        format!("trust the key of {name} no more, and forget its disks"),
+        format!("trust the key of {name} no more, and forget what was its own"),
     ));
 }

@@ -84,10 +84,14 @@ impl Step {
                 | Action::DropErroredNetwork { .. }
                 | Action::ClearHalfMade { .. }
                 | Action::Ceph {
-                    change: CephChange::RemoveMonitor { .. } | CephChange::StrikeUnborn { .. },
+                    change: CephChange::RemoveMonitor { .. }
+                        | CephChange::StrikeUnborn { .. }
+                        | CephChange::Purge { .. },
                 }
                 | Action::CephHost {
-                    request: CephRequest::RemoveDaemon { .. },
+                    request: CephRequest::RemoveDaemon { .. }
+                        | CephRequest::StopOsd { .. }
+                        | CephRequest::ZapOsd { .. },
                     ..
                 }
         ) || matches!(&self.action, Action::Ovn(action) if action.destructive())
@@ -212,6 +216,21 @@ pub enum Guard {
         /// Its own id.
         uuid: String,
     },
+    /// The OSD is the one that was seen and is out; unless it is lost, Ceph says that it is safe to
+    /// destroy. One that is lost is down.
+    OsdGoes {
+        /// Its number.
+        id: i64,
+        /// Its own id.
+        uuid: String,
+        /// Whether it is lost.
+        lost: bool,
+    },
+    /// All monitors are in the quorum, and this is not the only one.
+    MonitorLeaves {
+        /// The monitor.
+        name: String,
+    },
     /// The monitor is out of the quorum and all others are in it.
     MonitorSpare {
         /// The monitor.
@@ -331,10 +350,17 @@ pub enum Action {
         /// The member.
         name: String,
     },
-    /// Trust the key of a member no more that is in the cluster no more, and forget its disks.
+    /// Trust the key of a member no more that is in the cluster no more, and forget its disks and
+    /// what else is its own.
     ForgetMember {
-        /// Its machine, if it answers: it is told.
+        /// The member.
+        name: String,
+        /// Its machine, if it answers: it is told, and forgets the cluster's keys.
         target: Option<HostTarget>,
+        /// The Ceph cluster that forgets it.
+        ceph: Option<String>,
+        /// Whether it carried OVN's traffic.
+        ovn: bool,
         /// Who is trusted from now on.
         left: TrustStore,
     },
@@ -601,6 +627,18 @@ pub enum CephChange {
     RemoveMonitor {
         /// The monitor.
         name: String,
+    },
+    /// Have an OSD's data move to others.
+    SetOut {
+        /// Its number.
+        id: i64,
+    },
+    /// Strike an OSD off the map, with its key and its place.
+    Purge {
+        /// Its number.
+        id: i64,
+        /// Whether it is lost, and what only it held with it.
+        lost: bool,
     },
     /// Strike an OSD off the map that was never started.
     StrikeUnborn {

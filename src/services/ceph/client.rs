@@ -134,6 +134,69 @@ impl Ceph {
         self.run(&command).await.map(drop)
     }
 
+    /// Sets an OSD out: its data moves to others.
+    ///
+    /// # Errors
+    /// See [`CephError`].
+    pub async fn set_out(&self, id: i64) -> Result<(), CephError> {
+        let command = Command::new("osd out").with("ids", vec![id.to_string()]);
+        self.run(&command).await.map(drop)
+    }
+
+    /// Whether nothing would be missing if an OSD were destroyed.
+    ///
+    /// # Errors
+    /// See [`CephError`].
+    pub async fn safe_to_destroy(&self, id: i64) -> Result<bool, CephError> {
+        let command = Command::to_mgr("osd safe-to-destroy").with("ids", vec![id.to_string()]);
+        match self.read::<serde_json::Value>(&command).await {
+            Ok(told) => {
+                let safe = told["safe_to_destroy"].as_array().into_iter().flatten();
+                Ok(safe.into_iter().any(|one| one.as_i64() == Some(id)))
+            }
+            // It is not known yet, or not safe.
+            Err(CephError::Refused { code: 11 | 16, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Strikes an OSD that is down off the map, with its key and its place. Of one that is lost
+    /// nothing is waited for any more.
+    ///
+    /// # Errors
+    /// See [`CephError`].
+    pub async fn purge(&self, id: i64, lost: bool) -> Result<(), CephError> {
+        if lost {
+            let command = Command::new("osd lost")
+                .with("id", id)
+                .with("yes_i_really_mean_it", true);
+            self.run(&command).await?;
+        }
+        let mut command = Command::to_mgr("osd purge")
+            .with("id", id)
+            .with("yes_i_really_mean_it", true);
+        if lost {
+            command = command.with("force", true);
+        }
+        self.run(&command).await.map(drop)
+    }
+
+    /// Forgets what a host had that leaves: the keys of its daemons and its empty place.
+    ///
+    /// # Errors
+    /// See [`CephError`].
+    pub async fn forget_host(&self, host: &str) -> Result<(), CephError> {
+        for kind in ["mgr", "mds"] {
+            let command = Command::new("auth rm").with("entity", format!("{kind}.{host}"));
+            self.run(&command).await?;
+        }
+        let command = Command::new("osd crush rm").with("name", host);
+        match self.run(&command).await {
+            Err(error) if !error.is_missing() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Sets one of a pool's settings.
     ///
     /// # Errors

@@ -161,6 +161,20 @@ pub enum CephRequest {
         /// Its own id.
         uuid: String,
     },
+    /// Clear a disk whose OSD the cluster does not know any more.
+    ZapOsd {
+        /// The cluster it was of.
+        fsid: String,
+        /// Its own id.
+        uuid: String,
+        /// The disk, as it must still be.
+        disk: WipeDisk,
+    },
+    /// Forget the cluster: this machine has no daemon of it any more. Its keys go.
+    Forget {
+        /// The cluster.
+        fsid: String,
+    },
     /// Stop an OSD.
     StopOsd {
         /// Its number.
@@ -182,6 +196,8 @@ impl fmt::Debug for CephRequest {
             CephRequest::CreateOsd { .. } => "CreateOsd",
             CephRequest::StartOsd { .. } => "StartOsd",
             CephRequest::StopOsd { .. } => "StopOsd",
+            CephRequest::ZapOsd { .. } => "ZapOsd",
+            CephRequest::Forget { .. } => "Forget",
         })
     }
 }

@@ -453,6 +453,9 @@ pub enum OvnRequest {
     Chassis(ChassisConfig),
     /// Have ovn-controller begin anew: it makes its chassis row again.
     RestartController,
+    /// Carry no traffic any more: ovn-controller ends, which takes its chassis row with it, and the
+    /// machine's certificate and its copy of the authority go.
+    Forget,
     /// Delete a chassis row that belongs to no machine any more.
     DeleteChassis {
         /// Its system-id.

@@ -29,7 +29,7 @@ const OPTIONS: [(&str, bool); 10] = [
 ];
 
 /// Commands that change something.
-const CHANGES: [&str; 26] = [
+const CHANGES: [&str; 27] = [
     "auth get-or-create",
     "auth rm",
     "config rm",
@@ -46,6 +46,7 @@ const CHANGES: [&str; 26] = [
     "osd crush rule rm",
     "osd down",
     "osd in",
+    "osd lost",
     "osd out",
     "osd pool application disable",
     "osd pool application enable",
@@ -123,6 +124,13 @@ impl Cluster {
             "osd crush move" => self.crush_move(command, now),
             "osd crush rm" => self.crush_remove(command, now),
             "osd out" | "osd in" | "osd down" => self.osd_mark(command, now),
+            "osd lost" => match self.named(command).iter().any(|id| {
+                let osd = self.osds.get(id);
+                osd.is_some_and(|o| o.up)
+            }) {
+                true => refuse(BUSY, "osd is not down or doesn't exist"),
+                false => done(),
+            },
             // The monitors know it by another name, which only managers use.
             "osd purge" if command.target == Target::Mon => {
                 refuse(INVALID, "(22) Invalid argument")

@@ -170,6 +170,14 @@ impl World {
             }
             CephRequest::StartOsd { id, uuid } => self.osd_unit(machine, *id, uuid)?.start(),
             CephRequest::StopOsd { id, uuid } => self.osd_unit(machine, *id, uuid)?.stop(),
+            CephRequest::ZapOsd { fsid, uuid, disk } => self.zap_osd(machine, fsid, uuid, disk)?,
+            CephRequest::Forget { fsid } => {
+                let own = &mut self.machines[machine].ceph;
+                if own.conf.as_ref().is_some_and(|conf| conf.fsid == *fsid) {
+                    own.daemons.clear();
+                    (own.conf, own.keyring) = (None, None);
+                }
+            }
         }
         self.ceph_refresh();
         Ok(CephAnswer::Done)
@@ -426,6 +434,31 @@ impl World {
             ready: false,
             unit: Unit::default(),
         });
+        Ok(())
+    }
+
+    fn zap_osd(
+        &mut self,
+        machine: usize,
+        fsid: &str,
+        uuid: &str,
+        disk: &WipeDisk,
+    ) -> Result<(), HostError> {
+        let cluster = self.ceph.get(fsid);
+        if cluster.is_some_and(|c| c.osds.values().any(|o| o.uuid == uuid)) {
+            return guard("the cluster knows it still");
+        }
+        let m = &mut self.machines[machine];
+        let before = m.ceph.osds.len();
+        m.ceph
+            .osds
+            .retain(|o| !(o.path == disk.path && o.uuid == uuid && o.fsid == fsid));
+        if m.ceph.osds.len() == before {
+            return guard(format!("{} holds something else now", disk.path));
+        }
+        if let Some(found) = m.disk_mut(&disk.path) {
+            found.signatures.clear();
+        }
         Ok(())
     }
 

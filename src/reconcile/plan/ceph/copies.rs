@@ -3,7 +3,7 @@
 use super::{MGR_POOL, packaged};
 use crate::reconcile::desired::Desired;
 use crate::reconcile::plan::View;
-use crate::resources::kinds::{DiskSpec, DiskUse};
+use crate::resources::kinds::{DiskSpec, DiskUse, MemberState};
 use crate::resources::value::Presence;
 use crate::resources::{Kind, ObjectRef, Spec};
 use crate::services::ceph::CephCluster;
@@ -64,6 +64,10 @@ fn hosts_to_be(desired: &Desired) -> BTreeSet<&str> {
     disks(desired)
         .flat_map(|(_, disk)| disk.member.iter().chain(disk.members.iter().flatten()))
         .map(String::as_str)
+        .filter(|name| {
+            let spec = desired.member(name);
+            spec.is_none_or(|m| m.state != MemberState::Absent)
+        })
         .collect()
 }
 

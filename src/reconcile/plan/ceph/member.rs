@@ -51,7 +51,7 @@ pub(in crate::reconcile::plan) fn extend(
     let (monitors, others_run) = placement(view);
     let cluster = super::cluster(view).ok();
     // The machine finds out itself whether the store it has, if any, is good for anything.
-    let joins = cluster.is_some_and(|c| joins(name, has, &monitors, c));
+    let joins = cluster.is_some_and(|c| joins(name, has, &monitors, c, view));
     let surplus = |kind: CephDaemonKind, unit: &str| {
         // One that is out of the map ends by itself, and its store is good for nothing.
         let struck = |c: &CephCluster| {
@@ -218,11 +218,25 @@ pub(in crate::reconcile::plan) fn extend(
 
 /// Whether the monitor of a member comes in: it is not in the map and there is room for it, or it
 /// is and its machine has nothing of it any more.
-fn joins(name: &str, has: &CephReport, monitors: &[&str], cluster: &CephCluster) -> bool {
+fn joins(
+    name: &str,
+    has: &CephReport,
+    monitors: &[&str],
+    cluster: &CephCluster,
+    view: &View<'_>,
+) -> bool {
     let usable = has.admin && has.fsid == cluster.fsid && monitors.contains(&name);
     usable
         && match cluster.monitors.get(name) {
-            None => cluster.monitors.len() < DAEMONS,
+            None => {
+                // That of a member that leaves goes when this one is in.
+                let leaves = |other: &str| {
+                    let spec = view.desired.member(other);
+                    spec.is_some_and(|m| m.state == MemberState::Absent)
+                };
+                let stay = cluster.monitors.keys().filter(|other| !leaves(other));
+                stay.count() < DAEMONS
+            }
             Some(monitor) => !monitor.in_quorum && has.daemon(CephDaemonKind::Mon).is_none(),
         }
 }

@@ -14,6 +14,7 @@ mod copies;
 pub(super) mod disk;
 mod form;
 mod health;
+pub(super) mod leave;
 pub(super) mod member;
 mod placement;
 pub(super) mod pool;

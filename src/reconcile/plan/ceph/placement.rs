@@ -7,9 +7,9 @@
 //!   are in the quorum: at no moment one more failure takes the majority away than without it.
 
 use super::report;
-use crate::reconcile::plan::lost;
 use crate::reconcile::plan::step::{Action, CephChange, Claim, ClaimOn, Guard, Step};
 use crate::reconcile::plan::{Change, Plan, View};
+use crate::reconcile::plan::{lost, removal};
 use crate::resources::ObjectRef;
 use crate::resources::kinds::{MemberSpec, MemberState};
 use crate::services::ceph::CephCluster;
@@ -34,6 +34,13 @@ fn candidates<'a>(
         })
         .filter(|(name, _)| members.is_some_and(|m| m.contains_key(*name)))
         .collect()
+}
+
+/// Members that no resource names: they keep what they have, and count.
+fn unnamed(view: &View<'_>) -> usize {
+    let rows = view.world.lxd.members.known().into_iter().flatten();
+    rows.filter(|(name, _)| view.desired.member(name).is_none())
+        .count()
 }
 
 /// How good a place a member is, best first.
@@ -66,7 +73,7 @@ pub(super) fn placement<'a>(view: &View<'a>) -> (Vec<&'a str>, Vec<&'a str>) {
     let initiator = view.desired.cluster().map(|(_, c)| c.initiator.as_str());
     let cluster = super::cluster(view).ok();
     let mut left = candidates(cluster, view);
-    let wanted = view.desired.staying().count();
+    let wanted = view.desired.staying().count() + unnamed(view);
     let mut chosen: Vec<&str> = Vec::new();
     let mut domains: BTreeSet<&str> = BTreeSet::new();
     while chosen.len() < DAEMONS && !left.is_empty() {
@@ -88,16 +95,29 @@ pub(super) fn placement<'a>(view: &View<'a>) -> (Vec<&'a str>, Vec<&'a str>) {
     (chosen.iter().copied().take(monitors).collect(), chosen)
 }
 
-/// Takes monitors out of the map whose place was given to another member.
+/// Whether a monitor's place is given away: its member was lost for long, or given up.
+fn given_away(name: &str, view: &View<'_>) -> bool {
+    let silent = view
+        .world
+        .hosts
+        .get(name)
+        .is_none_or(|h| h.silent_since.is_some());
+    lost::for_good(name, view) || (silent && removal::is_under_way(name, view))
+}
+
+/// Takes monitors out of the map whose place was given to another member, or is none any more.
 pub(super) fn replace(object: &ObjectRef, cluster: &CephCluster, view: &View<'_>, plan: &mut Plan) {
     for name in cluster.monitors.keys() {
         lost::recheck(name, view, plan);
     }
     let (monitors, _) = placement(view);
     let replaced = cluster.monitors.iter().find(|(name, monitor)| {
-        !monitor.in_quorum && !monitors.contains(&name.as_str()) && lost::for_good(name, view)
+        !monitor.in_quorum && !monitors.contains(&name.as_str()) && given_away(name, view)
     });
-    let Some((name, _)) = replaced else { return };
+    let Some((name, _)) = replaced else {
+        spare(object, cluster, view, plan);
+        return;
+    };
     // The health says what else is out.
     let others_stand = cluster
         .monitors
@@ -118,5 +138,28 @@ pub(super) fn replace(object: &ObjectRef, cluster: &CephCluster, view: &View<'_>
             format!("take the lost monitor of {name} out of the map"),
         )
         .guarded(Guard::MonitorSpare { name: name.clone() }),
+    );
+}
+
+/// Takes a monitor out of the map that works and has no place any more.
+fn spare(object: &ObjectRef, cluster: &CephCluster, view: &View<'_>, plan: &mut Plan) {
+    let Some(name) = super::leave::spare_monitor(cluster, view) else {
+        return;
+    };
+    let path = format!("ceph.monitor.{name}");
+    plan.grown.insert(path.clone());
+    plan.changed(Change::new(path, Some("spare"), None));
+    let left = cluster.monitors.len().saturating_sub(1);
+    let name = name.to_owned();
+    plan.steps.push(
+        Step::new(
+            object,
+            Action::Ceph {
+                change: CephChange::RemoveMonitor { name: name.clone() },
+            },
+            vec![Claim::exclusive(ClaimOn::Monitors)],
+            format!("take the monitor of {name} out of the map, of which {left} are left"),
+        )
+        .guarded(Guard::MonitorLeaves { name }),
     );
 }

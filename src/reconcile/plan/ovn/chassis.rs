@@ -5,6 +5,7 @@ use super::picture::{Machine, Picture};
 use crate::reconcile::clock::{after, age};
 use crate::reconcile::plan::cluster::target;
 use crate::reconcile::plan::{Change, Plan, Topic, View, reasons};
+use crate::resources::kinds::MemberState;
 use crate::resources::{Kind, ObjectRef, Spec};
 use crate::services::host::{ChassisConfig, OvnReport, OvnRequest};
 use std::collections::{BTreeMap, BTreeSet};
@@ -164,7 +165,18 @@ fn registered(
 
 /// Chassis rows of no machine that take a member's tunnel end or name, which keeps the member's
 /// own row from being made.
-pub(super) fn strangers(object: &ObjectRef, picture: &Picture<'_>, plan: &mut Plan) {
+pub(super) fn strangers(
+    object: &ObjectRef,
+    picture: &Picture<'_>,
+    view: &View<'_>,
+    plan: &mut Plan,
+) {
+    let leaving: Vec<&str> = view
+        .desired
+        .members()
+        .filter(|(_, spec)| spec.state == MemberState::Absent)
+        .map(|(name, _)| name)
+        .collect();
     let Some((by, ovn)) = picture.serving() else {
         return;
     };
@@ -179,7 +191,9 @@ pub(super) fn strangers(object: &ObjectRef, picture: &Picture<'_>, plan: &mut Pl
         if picture.machines.contains_key(name) || picture.orphaned.contains_key(name) {
             continue;
         }
-        let takes = row.encaps.iter().any(|e| ends.contains(e))
+        let gone = leaving.contains(&name);
+        let takes = gone
+            || row.encaps.iter().any(|e| ends.contains(e))
             || picture.machines.contains_key(row.hostname.as_str());
         if !takes {
             plan.note(

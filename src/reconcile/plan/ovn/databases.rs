@@ -135,7 +135,7 @@ pub(super) fn centrals(
         .all(|c| picture.machines[c].serves());
     if all_serve {
         give_up(object, picture, plan);
-        strangers(object, picture, plan);
+        strangers(object, picture, view, plan);
     }
     health(picture, view, plan);
 }

@@ -18,9 +18,9 @@ pub(super) use lost::Burdens;
 pub(super) use network::{network_health, network_waits, server_keys};
 
 use super::step::{Action, Claim, ClaimOn, OvnAction, Step};
-use super::{Plan, Verb, View};
+use super::{Plan, Topic, Verb, View, reasons};
 use crate::resources::ObjectRef;
-use crate::services::host::{HostTarget, OvnRequest};
+use crate::services::host::{HostTarget, OvnDatabase, OvnRequest};
 use authority::{authority, certificate};
 use chassis::chassis;
 use databases::{centrals, usable};
@@ -88,6 +88,40 @@ pub(in crate::reconcile::plan) fn member(object: &ObjectRef, view: &View<'_>, pl
         health::member(name, ovn, &picture, plan);
     }
     differs(plan);
+}
+
+/// Whether a member that leaves holds nothing of OVN any more that others need; says what it waits
+/// for otherwise. The `Cluster` has the databases moved.
+pub(in crate::reconcile::plan) fn has_left(name: &str, view: &View<'_>, plan: &mut Plan) -> bool {
+    let Some(picture) = Picture::of(view) else {
+        return true;
+    };
+    let address = view.desired.member(name).map(|m| m.address);
+    let in_raft = OvnDatabase::BOTH.into_iter().any(|which| {
+        let raft = picture.raft(which, Some(name));
+        raft.is_some_and(|r| r.servers.iter().any(|s| Some(s.address) == address))
+    });
+    let machine = picture.machines.get(name);
+    let holds = machine.is_some_and(|m| m.ovn_now().is_some_and(|o| o.central.is_ours()));
+    if !(in_raft || holds) {
+        return true;
+    }
+    let cluster = view
+        .desired
+        .cluster()
+        .map(|(reference, _)| reference.clone());
+    plan.wait(
+        cluster.map_or(Topic::Ovn, Topic::Object),
+        reasons::DEPENDENCY,
+        format!("the others take OVN's databases over from {name} first"),
+    );
+    false
+}
+
+/// Whether OVN is run here.
+pub(in crate::reconcile::plan) fn is_run(view: &View<'_>) -> bool {
+    let cluster = view.desired.cluster();
+    cluster.is_some_and(|(_, cluster)| picture::packaged(cluster).is_some())
 }
 
 pub(super) fn list<T: AsRef<str>>(words: impl IntoIterator<Item = T>) -> String {

@@ -55,6 +55,11 @@ impl<'a> Machine<'a> {
         self.ovn().filter(|_| self.answers)
     }
 
+    /// Whether it is to leave the cluster.
+    pub(super) fn leaves(&self) -> bool {
+        self.spec.state == MemberState::Absent
+    }
+
     /// Whether it holds the databases in a raft with a majority, as far as is known.
     pub(super) fn serves(&self) -> bool {
         self.ovn_now().is_some_and(|o| o.central.serves())
@@ -85,7 +90,7 @@ impl<'a> Picture<'a> {
         let machines: BTreeMap<&str, Machine<'a>> = view
             .desired
             .members()
-            .filter(|(_, spec)| spec.state != MemberState::Absent)
+            .filter(|(name, spec)| spec.state != MemberState::Absent || rows.contains_key(*name))
             .map(|(name, spec)| {
                 let host = view.world.hosts.get(name);
                 let joined = rows.contains_key(name);
@@ -97,7 +102,8 @@ impl<'a> Picture<'a> {
                     seen_at: host.and_then(|h| h.report.at()),
                     answers: host.is_some_and(|h| h.error.is_none() && h.report.known().is_some()),
                     joined,
-                    coming: joined || is_coming(&ObjectRef::new(Kind::Member, name), view),
+                    coming: spec.state != MemberState::Absent
+                        && (joined || is_coming(&ObjectRef::new(Kind::Member, name), view)),
                     lost_at,
                     lost: lost_at.is_some_and(|at| at <= view.now),
                 };
@@ -277,7 +283,8 @@ fn choose<'a>(
         let size = if count >= CENTRALS { CENTRALS } else { 1 };
         size.saturating_sub(held)
     };
-    let kept = for_members(machines.len() + orphaned.len());
+    let stay = machines.values().filter(|m| !m.leaves()).count();
+    let kept = for_members(stay + orphaned.len());
     let coming = machines.values().filter(|m| m.coming).count();
     let filled = for_members(coming + orphaned.len());
     // One that was struck while it was lost still believes that it holds them when it comes back;

@@ -280,6 +280,10 @@ impl CephHost {
             }
             CephRequest::StartOsd { id, uuid } => ceph_osd::start(self, id, &uuid).await,
             CephRequest::StopOsd { id, uuid } => ceph_osd::stop(self, id, &uuid).await,
+            CephRequest::ZapOsd { fsid, uuid, disk } => {
+                ceph_osd::zap(self, &fsid, &uuid, disk).await
+            }
+            CephRequest::Forget { fsid } => ceph_daemons::forget(self, &fsid).await,
         };
         told.map(|answer| answer.unwrap_or(CephAnswer::Done))
     }

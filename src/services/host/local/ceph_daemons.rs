@@ -271,6 +271,38 @@ pub(super) async fn remove(host: &CephHost, kind: CephDaemonKind, name: &str) ->
     Ok(None)
 }
 
+/// Forgets the cluster: no daemon of it is set up here any more, and no disk holds an OSD of it
+/// that runs. The keys go, and what `ceph.conf` says of it.
+pub(super) async fn forget(host: &CephHost, fsid: &str) -> Told {
+    let known = host.fsid()?;
+    if known.is_empty() || known != fsid {
+        return Ok(None);
+    }
+    for kind in [
+        CephDaemonKind::Mon,
+        CephDaemonKind::Mgr,
+        CephDaemonKind::Mds,
+    ] {
+        for name in super::ceph::names(&host.lib.join(kind.word())) {
+            set_aside(&host.dir(kind, &name), &unit(kind, &name)).await?;
+        }
+    }
+    if let Some(runs) = super::ceph::running(&host.roots).first() {
+        return Err(guard(format!("{runs} runs here still")));
+    }
+    let bootstrap = host.lib.join("bootstrap-osd/ceph.keyring");
+    // What says that it is ours goes last.
+    for path in [host.admin_keyring(), bootstrap, host.conf()] {
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed(format!("cannot remove {}: {e}", path.display())));
+            }
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

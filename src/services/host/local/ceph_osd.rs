@@ -456,6 +456,36 @@ pub(super) async fn stop(host: &CephHost, id: i64, uuid: &str) -> Told {
     Ok(None)
 }
 
+/// Clears a disk whose OSD was struck off: the label on it must be of that OSD, and the cluster
+/// must not know it any more.
+pub(super) async fn zap(host: &CephHost, fsid: &str, uuid: &str, disk: WipeDisk) -> Told {
+    host.is_of(fsid)?;
+    let known = ceph_osd_dirs::known(host).await?;
+    if let Some((id, _)) = known.iter().find(|(_, osd)| osd.uuid == uuid) {
+        return Err(guard(format!("the cluster knows osd.{id} still")));
+    }
+    let encrypted = super::ceph::names(&host.lib.join("osd"))
+        .into_iter()
+        .any(|name| {
+            let dir = host.lib.join("osd").join(format!("ceph-{name}"));
+            sealed(&dir).is_some() && line(&dir, "fsid") == uuid && line(&dir, DEVICE) == disk.path
+        });
+    if !encrypted {
+        let path = disk.path.clone();
+        let label = blocking(move || {
+            ceph_label::read(path.as_ref()).map_err(|e| failed(format!("cannot read {path}: {e}")))
+        })
+        .await?;
+        if label.is_none_or(|label| label.uuid != uuid || label.fsid != fsid) {
+            return Err(guard(format!("{} holds something else now", disk.path)));
+        }
+    }
+    // Its directory goes first: what is on the disk tells whose it was until then.
+    ceph_osd_dirs::clear(host, &known).await?;
+    begin_over(host, &disk, encrypted).await?;
+    Ok(None)
+}
+
 fn random() -> Result<String, HostError> {
     let mut bytes = [0; 64];
     File::open("/dev/urandom")

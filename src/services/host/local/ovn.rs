@@ -309,6 +309,7 @@ impl LocalHost {
                 self.is_meant(&config.name)?;
                 ovn_chassis::carry(paths, &config).await?;
             }
+            OvnRequest::Forget => ovn_chassis::forget(paths).await?,
             OvnRequest::RestartController => systemctl(&["restart", "ovn-controller"]).await?,
             OvnRequest::DeleteChassis { name } => ovn_central::delete_chassis(paths, &name).await?,
         }

@@ -1,7 +1,8 @@
 //! This machine as one that carries traffic: what Open vSwitch is told, and ovn-controller.
 
 use super::ovn::{OvnPaths, active, failed, systemctl};
-use super::ovn_central::{parse, render, tls};
+use super::ovn_central::{parse, render, tls, was_ours};
+use super::ovn_tls;
 use crate::services::host::ovn_types::{
     ChassisConfig, ChassisReport, DATAPATH_MARK, TunnelReport, USERSPACE,
 };
@@ -222,6 +223,30 @@ async fn tell(
     );
     client.transact(LOCAL, &[mutate]).await?;
     Ok(())
+}
+
+/// Carries no traffic any more. Done already is done.
+pub(super) async fn forget(paths: &OvnPaths) -> Result<(), HostError> {
+    if was_ours(paths) {
+        return Err(HostError::GuardFailed {
+            reason: "OVN's databases are held here still".to_owned(),
+        });
+    }
+    if !active("openvswitch-switch").await {
+        return ovn_tls::forget(paths);
+    }
+    let client = Client::connect(&paths.ovs(), None).await?;
+    let (_, before) = own_row(&client).await?;
+    if before.contains_key("ovn-remote") {
+        systemctl(&["disable", "--quiet", "ovn-host"]).await?;
+        // While it still knows where the databases are: it deletes its row there.
+        systemctl(&["stop", "ovn-host", "ovn-controller"]).await?;
+        let keys = before.keys().filter(|key| *key != "system-id");
+        let gone = value::keys(keys.map(String::as_str));
+        let mutate = Operation::mutate("Open_vSwitch", &[], &[("external_ids", "delete", gone)]);
+        client.transact(LOCAL, &[mutate]).await?;
+    }
+    ovn_tls::forget(paths)
 }
 
 /// Bridges that others make say nothing of a datapath, and then want the kernel's.

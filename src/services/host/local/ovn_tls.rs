@@ -127,6 +127,21 @@ fn key_from(pem: &str) -> Result<KeyPair, HostError> {
     KeyPair::from_pem(pem).map_err(|_| failed("a key for OVN cannot be read"))
 }
 
+/// Forgets the machine's key and certificate, and its copy of the authority.
+pub(super) fn forget(paths: &OvnPaths) -> Result<(), HostError> {
+    let authority = [AUTHORITY_CERTIFICATE, AUTHORITY_KEY].map(|name| paths.state.join(name));
+    let own = [paths.certificate(), paths.key(), paths.authority()];
+    for path in authority.iter().chain(&own) {
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed(format!("cannot remove {}: {e}", path.display())));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// The authority, if this machine keeps it.
 pub(super) fn read_authority(paths: &OvnPaths) -> Result<Option<AuthorityMaterial>, HostError> {
     let Some(certificate) = text(&paths.state.join(AUTHORITY_CERTIFICATE), false)? else {
