@@ -7,81 +7,11 @@ use microcloud::reconcile::Controller;
 use microcloud::services::ceph::{Ceph, CephCluster, Command, Fullness, Look};
 use microcloud::services::host::CephDaemonKind;
 use microcloud::services::lxd::Method;
-use microcloud::simulate::{
-    CrashKind, Fault, FaultAction, PathClass, SimCloud, SimConfig, blank_disk,
-};
-use sim::{controller, doc, files, mortal, settled, shown, story};
+use microcloud::simulate::{CrashKind, Fault, FaultAction, PathClass, SimCloud};
+use sim::{controller, doc, files, machines, mortal, settled, shown, story, upstream};
 use std::fmt::Write;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// Machines with two blank disks each.
-fn machines(count: usize) -> SimConfig {
-    let mut config = SimConfig::of(count);
-    config.machines = config
-        .machines
-        .into_iter()
-        .map(|machine| {
-            let disks = [("disk1", 10), ("disk2", 40)];
-            let disks =
-                disks.map(|(n, gib)| blank_disk(&format!("{}-{n}", machine.name), gib << 30));
-            machine.disks(disks.to_vec())
-        })
-        .collect();
-    config
-}
-
-/// The upstream default of so many members.
-fn upstream(members: usize, ceph: &str) -> String {
-    let mut text = doc(
-        "Cluster",
-        "demo",
-        &format!("{{initiator: micro01, ovn: {{provider: packaged}}, ceph: {ceph}}}"),
-    );
-    let names: Vec<String> = (1..=members).map(|n| format!("micro{n:02}")).collect();
-    for (n, name) in names.iter().enumerate() {
-        text += &doc("Member", name, &format!("{{address: 10.77.0.{}}}", n + 1));
-    }
-    let names = names.join(", ");
-    text += &doc(
-        "Uplink",
-        "UPLINK",
-        "{interface: up0, ipv4: {gateway: 10.88.0.1/24, ranges: [10.88.0.100-10.88.0.200]}}",
-    );
-    // Otherwise LXD makes up others every time.
-    let addresses = "{ipv4.address: 10.90.0.1/24, ipv6.address: none}";
-    let network = format!("{{type: ovn, uplink: UPLINK, config: {addresses}}}");
-    text += &doc("Network", "default", &network);
-    text += &doc("StoragePool", "local", "{driver: btrfs}");
-    text += &doc(
-        "Disk",
-        "local",
-        &format!("{{members: [{names}], match: size <= 20GiB, limit: 1, use: {{pool: local}}}}"),
-    );
-    text += &doc(
-        "Disk",
-        "ceph",
-        &format!("{{members: [{names}], match: size > 20GiB, limit: 1, use: ceph}}"),
-    );
-    text += &doc(
-        "StoragePool",
-        "remote",
-        "{driver: ceph, config: {ceph.osd.pool_name: lxd_remote, ceph.rbd.du: false}}",
-    );
-    text += &doc(
-        "StoragePool",
-        "remote-fs",
-        "{driver: cephfs, config: {cephfs.create_missing: true, cephfs.meta_pool: \
-         lxd_cephfs_meta, cephfs.data_pool: lxd_cephfs_data, cephfs.path: lxd_cephfs}}",
-    );
-    text += &doc(
-        "Profile",
-        "default",
-        "{devices: {root: {type: disk, path: /, pool: remote}, eth0: {type: nic, name: eth0, \
-         network: default}}}",
-    );
-    text
-}
 
 const PACKAGED: &str = "{provider: packaged}";
 

@@ -221,10 +221,6 @@ fn what_this_version_does_not_do_is_warned_of() {
             &format!("{{member: m1, match: size > 1GiB, state: Absent, use: {usage}}}"),
         ))
     };
-    let ceph = disk("ceph").replace(
-        "initiator: m1\n",
-        "initiator: m1\n  ceph: {provider: packaged}\n",
-    );
     for (text, place, part) in [
         (cluster("instances: incus"), "6:14", "does not run Incus"),
         (cluster("ovn: {provider: microovn}"), "6:19", "MicroOVN"),
@@ -240,7 +236,6 @@ fn what_this_version_does_not_do_is_warned_of() {
             "external Ceph",
         ),
         (member("roles: [storage]"), "12:11", "none of LXD's roles"),
-        (ceph, "22:47", "no OSD out of use"),
         (disk("{pool: local}"), "21:47", "not taken out of a pool"),
         (
             profile("{type: disk, path: /, pool: locl}"),

@@ -477,6 +477,7 @@ impl Applier {
                 target,
                 ceph,
                 ovn,
+                disks,
                 left,
             } => {
                 if let Some(fsid) = ceph {
@@ -489,6 +490,11 @@ impl Applier {
                 }
                 if let Some(target) = target.as_ref().filter(|_| *ovn) {
                     self.hosts.host(target).ovn(OvnRequest::Forget).await?;
+                }
+                for disk in disks {
+                    if let Some(target) = target {
+                        self.hosts.host(target).wipe_disk(disk.clone()).await?;
+                    }
                 }
                 if let Some(target) = target {
                     // It is told as far as it listens; the others shut it out whatever it does.
@@ -715,7 +721,10 @@ impl Applier {
                 Ok(self.hosts.host(target).wipe_disk(disk.clone()).await?)
             }
             // Only the memory changes, or who controls; the controller does that.
-            Action::ChooseDisk { .. } | Action::Release | Action::HandOver => Ok(()),
+            Action::ChooseDisk { .. }
+            | Action::ForgetDisk { .. }
+            | Action::Release
+            | Action::HandOver => Ok(()),
         }
     }
 }

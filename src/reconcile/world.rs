@@ -221,6 +221,19 @@ impl World {
         }
     }
 
+    /// Drops what was seen of a member that has left.
+    pub fn forget_member(&mut self, name: &str) {
+        self.hosts.remove(name);
+        self.lxd.member_config.remove(name);
+        self.lxd.leaving.remove(name);
+        for pool in self.lxd.pools.known_mut().into_iter().flatten() {
+            pool.1.members.remove(name);
+        }
+        for network in self.lxd.networks.known_mut().into_iter().flatten() {
+            network.1.members.remove(name);
+        }
+    }
+
     /// Whether a machine's agent answers, and has a connection to the LXD beside it.
     pub fn has_lxd(&self, machine: &str) -> bool {
         let host = self.hosts.get(machine).filter(|h| h.error.is_none());

@@ -186,6 +186,11 @@ impl Cloud {
         Ok(())
     }
 
+    /// Makes a host's key anew, as when it was reinstalled, and has it trust the first one.
+    pub fn renew(&mut self, host: &str) -> Outcome {
+        self.provision(host)
+    }
+
     /// Raises another host, with its key and its trust in the first one.
     pub fn add_host(&mut self, host: &str) -> Outcome {
         let options = Options {

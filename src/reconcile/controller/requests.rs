@@ -10,6 +10,7 @@ use crate::reconcile::observe::Needs;
 use crate::reconcile::plan::{self, Change, Note, Plan, Refused, Topic, Verb, Waiting};
 use crate::reconcile::status::ObjectStatus;
 use crate::resources::accepted::{ABSENCE_COUNTS_AFTER, Accepted, Conflict, Refused as NotApplied};
+use crate::resources::kinds::MemberState;
 use crate::resources::{Broken, ObjectRef, Origin, Reading, Resource, SourceName};
 use crate::services::host::LxdReport;
 use jiff::Timestamp;
@@ -282,6 +283,11 @@ impl Controller {
         state
             .desired
             .members()
+            .filter(|(name, member)| {
+                // One that has left is no machine of the cloud any more.
+                let rows = state.world.lxd.members.known();
+                member.state != MemberState::Absent || rows.is_some_and(|r| r.contains_key(*name))
+            })
             .map(|(name, member)| {
                 let host = state.world.hosts.get(name);
                 let report = host.and_then(|h| h.report.known());

@@ -587,6 +587,19 @@ async fn after_step(step: &Step, inner: &Arc<Inner>) -> Result<(), String> {
                 })
                 .await
         }
+        StepAction::ForgetDisk { key } => {
+            let key = key.clone();
+            inner
+                .commit(|memory: &mut Memory| {
+                    if let Some(choices) = memory.disks.get_mut(&object) {
+                        choices.remove(&key);
+                        if choices.is_empty() {
+                            memory.disks.remove(&object);
+                        }
+                    }
+                })
+                .await
+        }
         StepAction::Release => {
             inner.remember(|memory| {
                 memory.inventory.remove(&object);
@@ -622,7 +635,11 @@ async fn after_step(step: &Step, inner: &Arc<Inner>) -> Result<(), String> {
                     memory.disks.retain(|_, choices| !choices.is_empty());
                 })
                 .await;
-            inner.state().world.hosts.remove(&step.object.name);
+            let name = &step.object.name;
+            let mut state = inner.state();
+            state.world.forget_member(name);
+            // What has parts on members has one less, and remembers so now.
+            inner.wake_all(&state);
             kept
         }
         // What the inventory says of evacuation decides whether a later difference is ours.

@@ -12,14 +12,15 @@
 
 use super::cluster::target;
 use super::diff::Verb;
+use super::disk::is_choice;
 use super::lost;
 use super::member::{is_lost, silence};
 use super::step::{Action, Claim, ClaimOn, Guard, Step};
 use super::{Change, Plan, Topic, View, ceph, cluster_stands, ovn, reasons};
 use crate::reconcile::safety;
-use crate::resources::kinds::{MemberSpec, MemberState};
-use crate::resources::{Kind, ObjectRef};
-use crate::services::host::LxdReport;
+use crate::resources::kinds::{DiskUse, MemberSpec, MemberState};
+use crate::resources::{Kind, ObjectRef, Spec};
+use crate::services::host::{HostReport, LxdReport, POOL_MARKS, WipeDisk};
 use crate::services::lxd::types::Member;
 
 /// The path by which the inventory remembers that a removal was approved and begun.
@@ -51,7 +52,7 @@ pub(super) fn plan(
     }
 }
 
-/// Whether a member that is to leave has begun to.
+/// Whether a member is wanted absent and has begun to leave: until then it keeps its places.
 pub(in crate::reconcile::plan) fn is_under_way(name: &str, view: &View<'_>) -> bool {
     let object = ObjectRef::new(Kind::Member, name);
     let absent = view
@@ -333,6 +334,25 @@ fn forget(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Pla
     if !(stored && connected) {
         return;
     }
+    let answers = view
+        .world
+        .hosts
+        .get(name)
+        .filter(|h| h.error.is_none())
+        .and_then(|h| h.report.known());
+    let starts_anew = |report: &HostReport| match &report.lxd {
+        LxdReport::Running(lxd) => lxd.clustered,
+        LxdReport::NotRunning { .. } => true,
+        LxdReport::NotInstalled | LxdReport::JoinCut => false,
+    };
+    if !lost && answers.is_some_and(starts_anew) {
+        plan.wait(
+            Topic::Host(name.clone()),
+            reasons::PROGRESSING,
+            format!("LXD on {name} starts anew"),
+        );
+        return;
+    }
     let mut left = view.memory.trust.clone();
     left.members.remove(name);
     left.version += 1;
@@ -347,10 +367,41 @@ fn forget(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Pla
             name: name.clone(),
             ceph: ceph::leave::fsid(view),
             ovn: ovn::is_run(view),
+            disks: answers.map_or_else(Vec::new, |report| emptied(name, report, view)),
             target: told.then(|| target(name, spec)),
             left,
         },
         claims(name),
         format!("trust the key of {name} no more, and forget what was its own"),
     ));
+}
+
+/// The disks of a machine that were given to pools of LXD's, which has deleted them when it let the
+/// machine go: nothing is on them but the mark of a pool.
+fn emptied(name: &str, report: &HostReport, view: &View<'_>) -> Vec<WipeDisk> {
+    let alone = matches!(&report.lxd, LxdReport::Running(lxd)
+        if !lxd.clustered && lxd.leftovers.is_empty());
+    let of_pools = view
+        .desired
+        .of_kind(Kind::Disk)
+        .filter(|(_, resource)| match &resource.spec {
+            Spec::Disk(disk) => alone && disk.usage != DiskUse::Ceph,
+            _ => false,
+        });
+    let choices = of_pools.flat_map(|(object, _)| ceph::disk::choices(object, name, view));
+    let disks = choices.filter(|(_, choice)| choice.handed_over);
+    disks
+        .filter_map(|(_, choice)| report.disks.iter().find(|d| is_choice(d, choice)))
+        .filter(|disk| !disk.root && !disk.signatures.is_empty())
+        .filter(|disk| {
+            disk.signatures
+                .iter()
+                .all(|s| POOL_MARKS.contains(&s.as_str()))
+        })
+        .map(|disk| WipeDisk {
+            path: disk.path.clone(),
+            serial: disk.serial.clone(),
+            size: disk.size,
+        })
+        .collect()
 }

@@ -127,7 +127,10 @@ impl Step {
     pub fn remembers_only(&self) -> bool {
         matches!(
             self.action,
-            Action::ChooseDisk { .. } | Action::Release | Action::HandOver
+            Action::ChooseDisk { .. }
+                | Action::ForgetDisk { .. }
+                | Action::Release
+                | Action::HandOver
         )
     }
 }
@@ -361,6 +364,9 @@ pub enum Action {
         ceph: Option<String>,
         /// Whether it carried OVN's traffic.
         ovn: bool,
+        /// Its disks that pools of LXD's were made of, and nothing is on any more: they are given
+        /// back blank.
+        disks: Vec<WipeDisk>,
         /// Who is trusted from now on.
         left: TrustStore,
     },
@@ -528,6 +534,11 @@ pub enum Action {
         member: String,
         /// The disk.
         choice: DiskChoice,
+    },
+    /// Forget which disk was chosen, in the memory.
+    ForgetDisk {
+        /// As [`Action::ChooseDisk`] has it.
+        key: String,
     },
     /// Destroy the signatures on a disk that was chosen.
     WipeDisk {

@@ -58,6 +58,6 @@ pub enum MemberState {
     Active,
     /// Its instances are moved away.
     Evacuated,
-    /// It is removed from the cluster; this version refuses it and says how to do it by hand.
+    /// It leaves the cluster, once that is approved.
     Absent,
 }

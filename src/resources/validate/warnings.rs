@@ -94,19 +94,12 @@ impl<'a> Check<'a> {
     }
 
     fn warn_of_disk(&mut self, spec: &'a DiskSpec) {
-        if spec.state == Presence::Absent {
-            let (message, help) = match &spec.usage {
-                DiskUse::Ceph => (
-                    "this version takes no OSD out of use: it is refused",
-                    "by hand: ceph osd out N, wait until ceph osd safe-to-destroy N agrees, ceph \
-                     osd purge N, and remove this Disk",
-                ),
-                DiskUse::Pool(_) => (
-                    "a disk is not taken out of a pool: it is refused",
-                    "delete the pool first: `state: Absent` at the StoragePool",
-                ),
-            };
-            self.wrong(at!["spec", "state"], message).help = Some(help.to_owned());
+        if spec.state == Presence::Absent && matches!(spec.usage, DiskUse::Pool(_)) {
+            self.wrong(
+                at!["spec", "state"],
+                "a disk is not taken out of a pool: it is refused",
+            )
+            .help = Some("delete the pool first: `state: Absent` at the StoragePool".to_owned());
         }
     }
 

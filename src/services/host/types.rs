@@ -143,6 +143,9 @@ impl fmt::Display for Leftovers {
     }
 }
 
+/// What LXD leaves on a disk that became a pool of its own, as [`DiskReport::signatures`] has it.
+pub const POOL_MARKS: [&str; 3] = ["btrfs filesystem", "zfs member", "lvm member"];
+
 /// A whole disk of a machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -13,7 +13,7 @@ use super::placement::placement;
 use super::{packaged, report};
 use crate::reconcile::plan::cluster::target;
 use crate::reconcile::plan::step::{Action, CephChange, Claim, ClaimOn, Guard, Step};
-use crate::reconcile::plan::{Change, Plan, Topic, View, reasons};
+use crate::reconcile::plan::{Change, Plan, Topic, View, reasons, removal};
 use crate::resources::kinds::{MemberSpec, MemberState};
 use crate::resources::{Kind, ObjectRef};
 use crate::services::ceph::{CephCluster, Osd};
@@ -86,9 +86,9 @@ pub(in crate::reconcile::plan) fn thin(
     let lowered = replicas.is_some_and(|r| usize::try_from(r).is_ok_and(|r| r <= room));
     Some(match lowered {
         true => Thin::Waits(format!("{numbers}: it waits until there are fewer copies")),
+        false if room == 0 => Thin::Refused(format!("{numbers}: add OSDs elsewhere first")),
         false => Thin::Refused(format!(
-            "{numbers}: write replicas: {} at the Cluster first, or add OSDs on another {domain}",
-            room.max(1)
+            "{numbers}: write replicas: {room} at the Cluster first, or add OSDs on another {domain}"
         )),
     })
 }
@@ -414,19 +414,16 @@ pub(super) fn spare_monitor<'a>(cluster: &'a CephCluster, view: &View<'_>) -> Op
     {
         return None;
     }
-    let mut spare: Vec<(&str, bool)> = cluster
+    let mut spare: Vec<(bool, &str)> = cluster
         .monitors
         .keys()
         .filter(|name| !monitors.contains(&name.as_str()))
-        .filter_map(|name| {
-            let spec = view.desired.member(name)?;
-            Some((name.as_str(), spec.state != MemberState::Absent))
-        })
+        .filter(|name| view.desired.member(name).is_some())
+        .map(|name| (!removal::is_under_way(name, view), name.as_str()))
         .collect();
-    spare.sort_by_key(|(name, stays)| (*stays, *name));
-    let (name, stays) = *spare.first()?;
-    // One that leaves keeps its place until it has begun to.
-    (stays || super::super::removal::is_under_way(name, view)).then_some(name)
+    // That of a member that leaves goes first.
+    spare.sort_unstable();
+    spare.first().map(|(_, name)| *name)
 }
 
 /// The cluster that forgets a member, if one is run here.

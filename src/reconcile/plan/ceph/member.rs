@@ -7,7 +7,7 @@ use super::{mark, not_installed, packaged, report};
 use crate::reconcile::plan::cluster::target;
 use crate::reconcile::plan::diff::Verb;
 use crate::reconcile::plan::step::{Action, Claim, ClaimOn, Step};
-use crate::reconcile::plan::{Change, Plan, Topic, View, cluster_stands, reasons};
+use crate::reconcile::plan::{Change, Plan, Topic, View, cluster_stands, reasons, removal};
 use crate::resources::ObjectRef;
 use crate::resources::kinds::{MemberSpec, MemberState};
 use crate::services::ceph::CephCluster;
@@ -230,10 +230,7 @@ fn joins(
         && match cluster.monitors.get(name) {
             None => {
                 // That of a member that leaves goes when this one is in.
-                let leaves = |other: &str| {
-                    let spec = view.desired.member(other);
-                    spec.is_some_and(|m| m.state == MemberState::Absent)
-                };
+                let leaves = |other: &str| removal::is_under_way(other, view);
                 let stay = cluster.monitors.keys().filter(|other| !leaves(other));
                 stay.count() < DAEMONS
             }

@@ -30,7 +30,7 @@ fn candidates<'a>(
         .filter(|(name, spec)| match spec.state {
             MemberState::Active => true,
             MemberState::Evacuated => has_one(name),
-            MemberState::Absent => false,
+            MemberState::Absent => has_one(name) && !removal::is_under_way(name, view),
         })
         .filter(|(name, _)| members.is_some_and(|m| m.contains_key(*name)))
         .collect()
@@ -73,7 +73,12 @@ pub(super) fn placement<'a>(view: &View<'a>) -> (Vec<&'a str>, Vec<&'a str>) {
     let initiator = view.desired.cluster().map(|(_, c)| c.initiator.as_str());
     let cluster = super::cluster(view).ok();
     let mut left = candidates(cluster, view);
-    let wanted = view.desired.staying().count() + unnamed(view);
+    let rows = view.world.lxd.members.known();
+    let is_in = |name: &str| rows.is_some_and(|rows| rows.contains_key(name));
+    let wanted = view.desired.members().filter(|(name, m)| {
+        m.state != MemberState::Absent || is_in(name) && !removal::is_under_way(name, view)
+    });
+    let wanted = wanted.count() + unnamed(view);
     let mut chosen: Vec<&str> = Vec::new();
     let mut domains: BTreeSet<&str> = BTreeSet::new();
     while chosen.len() < DAEMONS && !left.is_empty() {

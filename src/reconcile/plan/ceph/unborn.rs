@@ -27,7 +27,7 @@ pub(super) fn strike(object: &ObjectRef, cluster: &CephCluster, view: &View<'_>,
     plan.grown.insert(path.clone());
     plan.changed(Change::new(path, Some("never started"), None));
     let mut claims = vec![Claim::exclusive(ClaimOn::Ceph)];
-    let members = view.desired.members();
+    let members = view.desired.staying();
     claims.extend(members.map(|(name, _)| Claim::exclusive(ClaimOn::Osds(name.to_owned()))));
     let (id, uuid) = (*id, osd.uuid.clone());
     plan.steps.push(
@@ -45,7 +45,7 @@ pub(super) fn strike(object: &ObjectRef, cluster: &CephCluster, view: &View<'_>,
 
 /// Whether all members were asked, and none has a disk or a directory of this OSD.
 fn nobody_knows(uuid: &str, view: &View<'_>) -> bool {
-    view.desired.members().all(|(name, _)| {
+    view.desired.staying().all(|(name, _)| {
         report(name, view).is_some_and(|has| has.osds.iter().all(|o| o.uuid != uuid))
     })
 }
@@ -53,7 +53,7 @@ fn nobody_knows(uuid: &str, view: &View<'_>) -> bool {
 /// Whether a disk was chosen that has no OSD yet, as far as the machines' last looks tell.
 fn being_made(view: &View<'_>) -> bool {
     view.memory.disks.keys().any(|object| {
-        view.desired.members().any(|(member, _)| {
+        view.desired.staying().any(|(member, _)| {
             let disks = view.world.hosts.get(member).and_then(|h| h.report.known());
             let (Some(machine), Some(has)) = (disks, report(member, view)) else {
                 return true;

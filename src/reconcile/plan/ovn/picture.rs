@@ -2,9 +2,9 @@
 
 use super::chassis::mappings;
 use crate::reconcile::clock::after;
-use crate::reconcile::plan::View;
 use crate::reconcile::plan::cluster::target;
 use crate::reconcile::plan::member::is_coming;
+use crate::reconcile::plan::{View, removal};
 use crate::resources::kinds::{
     ClusterSpec, MemberSpec, MemberState, OvnProvider, OvnSpec, OvnTransport,
 };
@@ -36,6 +36,8 @@ pub(super) struct Machine<'a> {
     pub(super) answers: bool,
     /// Whether it is in the cluster.
     pub(super) joined: bool,
+    /// Whether it has begun to leave.
+    pub(super) leaves: bool,
     /// Whether it is or will be.
     pub(super) coming: bool,
     /// When its place is given away, if it goes on being silent.
@@ -53,11 +55,6 @@ impl<'a> Machine<'a> {
     /// What it says of OVN now.
     pub(super) fn ovn_now(&self) -> Option<&'a OvnReport> {
         self.ovn().filter(|_| self.answers)
-    }
-
-    /// Whether it is to leave the cluster.
-    pub(super) fn leaves(&self) -> bool {
-        self.spec.state == MemberState::Absent
     }
 
     /// Whether it holds the databases in a raft with a majority, as far as is known.
@@ -96,13 +93,15 @@ impl<'a> Picture<'a> {
                 let joined = rows.contains_key(name);
                 let silent = host.and_then(|h| h.silent_since);
                 let lost_at = silent.map(|since| after(since, grace));
+                let leaves = removal::is_under_way(name, view);
                 let machine = Machine {
                     spec,
                     report: host.and_then(|h| h.report.known()),
                     seen_at: host.and_then(|h| h.report.at()),
                     answers: host.is_some_and(|h| h.error.is_none() && h.report.known().is_some()),
                     joined,
-                    coming: spec.state != MemberState::Absent
+                    leaves,
+                    coming: !leaves
                         && (joined || is_coming(&ObjectRef::new(Kind::Member, name), view)),
                     lost_at,
                     lost: lost_at.is_some_and(|at| at <= view.now),
@@ -283,7 +282,7 @@ fn choose<'a>(
         let size = if count >= CENTRALS { CENTRALS } else { 1 };
         size.saturating_sub(held)
     };
-    let stay = machines.values().filter(|m| !m.leaves()).count();
+    let stay = machines.values().filter(|m| !m.leaves).count();
     let kept = for_members(stay + orphaned.len());
     let coming = machines.values().filter(|m| m.coming).count();
     let filled = for_members(coming + orphaned.len());

@@ -15,8 +15,8 @@ const OSDS: &str = "{kind: Disk, metadata: {name: osds}, spec: {members: [micro0
                     micro03], match: size >= 1GiB, limit: 1, use: ceph}}";
 const REMOTE: &str = "{kind: StoragePool, metadata: {name: remote}, spec: {driver: ceph, config: \
                       {ceph.osd.pool_name: lxd_remote}}}";
-const THREE: [&str; 3] = ["micro01", "micro02", "micro03"];
-const FOUR: [&str; 4] = ["micro01", "micro02", "micro03", "micro04"];
+pub(super) const THREE: [&str; 3] = ["micro01", "micro02", "micro03"];
+pub(super) const FOUR: [&str; 4] = ["micro01", "micro02", "micro03", "micro04"];
 
 fn daemons(name: &str) -> Vec<CephDaemon> {
     [
@@ -43,7 +43,7 @@ fn monitor(number: usize) -> Monitor {
 }
 
 /// A cluster with all in place on its first three members, and the pool `remote` on it.
-fn standing(members: &[&str]) -> Scene {
+pub(super) fn standing(members: &[&str]) -> Scene {
     let mut scene = Scene::formed(members, &[CEPH, OSDS, REMOTE]);
     scene.remembers("Cluster/demo", Ownership::Created, &["ceph.fsid.f"]);
     let mut cluster = CephCluster {
@@ -153,7 +153,7 @@ fn standing(members: &[&str]) -> Scene {
     scene
 }
 
-fn cluster(scene: &mut Scene) -> &mut CephCluster {
+pub(super) fn cluster(scene: &mut Scene) -> &mut CephCluster {
     scene.world.ceph.cluster.known_mut().expect("it is known")
 }
 
@@ -166,7 +166,7 @@ fn raise(scene: &mut Scene, code: &str, message: &str) {
 }
 
 /// A machine has been gone for so many seconds, and Ceph has noticed.
-fn lose(scene: &mut Scene, member: &str, seconds: i64) {
+pub(super) fn lose(scene: &mut Scene, member: &str, seconds: i64) {
     let host = scene.world.hosts.get_mut(member).expect("it is there");
     host.silent_since = Some(NOW - seconds.seconds());
     host.error = Some(HostError::Unreachable {

@@ -12,7 +12,7 @@
 use super::half_made::{directories, remove_empty};
 use super::lxd_unjoin::{mounts_below, systemctl};
 use super::{DeviceNumber, Roots, disks, wipe};
-use crate::services::host::types::{DiskReport, HostError, JoinLxd, WipeDisk};
+use crate::services::host::types::{DiskReport, HostError, JoinLxd, POOL_MARKS, WipeDisk};
 use crate::services::lxd::{Lxd, LxdError};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -20,9 +20,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::timeout;
-
-/// What the service puts on a disk that becomes a pool.
-const OWN_MARKS: [&str; 3] = ["btrfs filesystem", "zfs member", "lvm member"];
 
 /// How long the service may take for one answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -110,7 +107,7 @@ impl JoinRemains<'_> {
             let Some(seen) = found.iter().find(|d| d.path == disk.path) else {
                 continue;
             };
-            let own = |mark: &String| OWN_MARKS.contains(&mark.as_str());
+            let own = |mark: &String| POOL_MARKS.contains(&mark.as_str());
             if !seen.signatures.is_empty() && seen.signatures.iter().all(own) {
                 tracing::warn!(
                     disk = disk.path,

@@ -177,6 +177,13 @@ async fn join_at(
         through = join.cluster_address,
         "joining the cluster"
     );
+    if server.config_text().contains_key("core.https_address") {
+        // One that was a member before listens everywhere, and LXD 5.0 would take that for the
+        // address it has in the cluster. It is set again when it has joined.
+        hold(lxd, &server, &[("core.https_address", String::new())])
+            .await
+            .map_err(|e| failed(format!("cannot unset core.https_address: {e}")))?;
+    }
     mark.set(begun)?;
     let began = Instant::now();
     let outcome = lxd.join(&join).await;

@@ -1,0 +1,241 @@
+//! Members that come and go with OVN and Ceph on real hosts: 3, 2, 1 and 3 again, and one that is
+//! lost and comes back reinstalled. Objects that were written before are read after every step.
+//!
+//! Run with `make prove`; the table goes to `docs/proof/members.md`.
+
+mod common;
+
+use common::proof::{Page, versions};
+use common::real::{Cloud, DIRECTORY, FIRST, Outcome, unready, wait};
+use common::whole;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const FORMING: Duration = Duration::from_secs(150);
+const LONG: Duration = Duration::from_secs(240);
+
+/// The pool of Ceph the objects are in, and how many there are.
+const POOL: &str = "lxd_remote";
+const OBJECTS: u32 = 20;
+
+/// Has the example's cluster keep so many copies, and these members leave.
+fn want(cloud: &Cloud, replicas: Option<u32>, absent: &[&str]) -> Outcome {
+    let read = |file: &str| cloud.must(FIRST, &["cat", &format!("{DIRECTORY}/.{file}.whole")]);
+    let mut cluster = read("cluster.yaml")?;
+    if let Some(replicas) = replicas {
+        let line = "  ceph:\n    provider: packaged\n";
+        cluster = cluster.replace(line, &format!("{line}    replicas: {replicas}\n"));
+    }
+    let mut members = read("members.yaml")?;
+    for host in absent {
+        let line = format!("  name: {host}\nspec:\n");
+        members = members.replace(&line, &format!("{line}  state: Absent\n"));
+    }
+    cloud.write("cluster.yaml", &cluster)?;
+    cloud.write("members.yaml", &members)
+}
+
+/// Keeps the files as they are written for the whole cluster.
+fn keep_whole(cloud: &Cloud) -> Outcome {
+    for file in ["cluster.yaml", "members.yaml"] {
+        let copy = format!("cp {DIRECTORY}/{file} {DIRECTORY}/.{file}.whole");
+        cloud.must(FIRST, &["sh", "-c", &copy])?;
+    }
+    Ok(())
+}
+
+fn write_objects(cloud: &Cloud) -> Outcome {
+    for n in 0..OBJECTS {
+        let put = format!("seq {n} 9999 | timeout 20 rados -p {POOL} put object-{n} -");
+        cloud.must(FIRST, &["sh", "-c", &put])?;
+    }
+    Ok(())
+}
+
+/// Reads all objects and compares them.
+fn read_objects(cloud: &Cloud) -> Outcome {
+    for n in 0..OBJECTS {
+        let get = format!(
+            "timeout 20 rados -p {POOL} get object-{n} /tmp/object && seq {n} 9999 | cmp - /tmp/object"
+        );
+        cloud.must(FIRST, &["sh", "-c", &get])?;
+    }
+    Ok(())
+}
+
+/// What holds what, in one line; the placement groups must be clean.
+fn holders(cloud: &Cloud) -> Outcome<String> {
+    let words = |value: &serde_json::Value| {
+        let list = value.as_array().into_iter().flatten();
+        let mut words: Vec<&str> = list.filter_map(|w| w.as_str()).collect();
+        words.sort_unstable();
+        words.join(" ")
+    };
+    let status = whole::ceph(cloud, &["status"])?;
+    let pgs = &status["pgmap"]["pgs_by_state"];
+    let clean = pgs.as_array().is_some_and(|s| s.len() == 1);
+    if !clean || pgs[0]["state_name"] != "active+clean" {
+        return Err(format!("placement groups: {pgs}").into());
+    }
+    let members: Vec<String> = cloud.members(FIRST)?.into_keys().collect();
+    let said = cloud.must(
+        FIRST,
+        &[
+            "ovn-appctl",
+            "-t",
+            "/var/run/ovn/ovnsb_db.ctl",
+            "cluster/status",
+            "OVN_Southbound",
+        ],
+    )?;
+    let servers = said
+        .lines()
+        .skip_while(|l| !l.starts_with("Servers:"))
+        .skip(1);
+    let servers = servers.filter(|l| l.contains(" at ")).count();
+    let chassis = "ovn-sbctl --no-leader-only --bare --columns=name list chassis | sort | xargs";
+    Ok(format!(
+        "LXD {}; monitors {}; OSDs {}; OVN's raft {servers}; chassis {}",
+        members.join(" "),
+        words(&status["quorum_names"]),
+        status["osdmap"]["num_in_osds"],
+        cloud.must(FIRST, &["sh", "-c", chassis])?.trim(),
+    ))
+}
+
+/// One step: waits until all is ready and these members are left, reads everything back.
+fn step(cloud: &Cloud, page: &mut Page, what: &str, begun: Instant, left: &[&str]) -> Outcome {
+    wait(what, LONG, || {
+        let members = cloud.members(FIRST)?;
+        let good = members.len() == left.len() && left.iter().all(|l| members.contains_key(*l));
+        let told = match cloud.ask_status(FIRST)? {
+            Ok(status) if status.report.as_ref().is_some_and(|r| r.all_ready()) && good => {
+                return Ok(Ok(()));
+            }
+            Ok(status) => unready(&status),
+            Err(why) => why,
+        };
+        Ok(Err(format!("{members:?} {told}")))
+    })?;
+    let took = begun.elapsed();
+    let held = wait("the placement groups are clean", LONG, || {
+        Ok(holders(cloud).map_err(|e| e.to_string()))
+    })?;
+    read_objects(cloud)?;
+    let row = format!("| {what} | {:.1} s | {held} |", took.as_secs_f64());
+    eprintln!("{row}");
+    page.line(&row);
+    Ok(())
+}
+
+fn remove(cloud: &Cloud, host: &str, action: &str) -> Outcome {
+    let (member, step) = (
+        format!("Member/{host}"),
+        format!("Member/{host}/{action}@{host}"),
+    );
+    let said = cloud.wait_says(FIRST, &member, &[&step], LONG)?;
+    eprintln!("{}", common::real::sentence(&said));
+    cloud
+        .must(FIRST, &["microcloud", "approve", &step])
+        .map(drop)
+}
+
+/// Installs a host anew, as far as the cluster is concerned: nothing of it is left.
+const REINSTALL: &str = "systemctl disable --now microcloud lxd.socket lxd ovn-controller ovn-host \
+    ovn-central ovn-ovsdb-server-nb ovn-ovsdb-server-sb 'ceph-*' >/dev/null 2>&1; \
+    systemctl stop 'ceph-osd@*' 'ceph-mon@*' 'ceph-mgr@*' 'ceph-mds@*' lxd.service lxd.socket; \
+    grep ' /var/lib/lxd/' /proc/mounts | cut -d' ' -f2 | sort -r | xargs -r -n1 umount -l; \
+    rm -rf /var/lib/lxd/* /var/lib/microcloud /etc/ceph/* /var/lib/ceph/*/ceph-* /var/lib/ovn/* \
+    /etc/ovn/* /var/lib/ceph/bootstrap-osd/*; \
+    ovs-vsctl --if-exists del-br br-int; \
+    ovs-vsctl remove open . external-ids ovn-remote; \
+    for d in /dev/disk/by-id/*; do dd if=/dev/zero of=$d bs=1M count=64 conv=notrunc status=none; done; \
+    systemctl enable --now lxd.socket";
+
+#[test]
+#[ignore = "takes ten minutes: make prove"]
+fn members_come_and_go_and_nothing_is_lost() -> Outcome {
+    let mut page = Page::new(
+        "members.md",
+        "Members come and go",
+        "Three real hosts with the cloud of `examples/three-node`: LXD, OVN and Ceph. After every \
+         step all resources\nare ready, all placement groups are clean, and 20 objects that were \
+         written to Ceph at first are read back\nand compared. Seconds from the change of the files, \
+         or from the approval.",
+        "scripts/prove prove_members",
+    );
+    whole::with("t-members", |cloud| {
+        page.line(&versions(cloud)?);
+        whole::write(cloud)?;
+        keep_whole(cloud)?;
+        cloud.start_agents(&whole::HOSTS)?;
+        cloud.wait_formed(&whole::HOSTS, FORMING)?;
+        whole::settled(cloud, FORMING)?;
+        write_objects(cloud)?;
+        page.line("| step | after | what holds what then |\n|---|---|---|");
+
+        want(cloud, None, &["micro03"])?;
+        let words = ["keep 3 copies", "write replicas: 2"];
+        cloud.wait_says(FIRST, "Member/micro03", &words, LONG)?;
+        page.line("| 3 → 2 with 3 copies is refused with the numbers | | |");
+
+        want(cloud, Some(2), &["micro03"])?;
+        remove(cloud, "micro03", "remove")?;
+        step(
+            cloud,
+            &mut page,
+            "3 → 2, `replicas: 2`",
+            Instant::now(),
+            &[FIRST, "micro02"],
+        )?;
+
+        want(cloud, Some(1), &["micro02", "micro03"])?;
+        remove(cloud, "micro02", "remove")?;
+        step(
+            cloud,
+            &mut page,
+            "2 → 1, `replicas: 1`",
+            Instant::now(),
+            &[FIRST],
+        )?;
+
+        want(cloud, Some(3), &[])?;
+        step(
+            cloud,
+            &mut page,
+            "1 → 3, `replicas: 3`",
+            Instant::now(),
+            &whole::HOSTS,
+        )?;
+
+        cloud.kill("micro03")?;
+        want(cloud, Some(2), &["micro03"])?;
+        remove(cloud, "micro03", "remove-lost")?;
+        let two = [FIRST, "micro02"];
+        step(
+            cloud,
+            &mut page,
+            "a lost member is given up",
+            Instant::now(),
+            &two,
+        )?;
+
+        cloud.start("micro03")?;
+        cloud.must("micro03", &["sh", "-c", REINSTALL])?;
+        cloud.renew("micro03")?;
+        // Its new key stands where the old one stood.
+        whole::write(cloud)?;
+        keep_whole(cloud)?;
+        cloud.start_agents(&["micro03"])?;
+        thread::sleep(Duration::from_secs(1));
+        want(cloud, Some(3), &[])?;
+        step(
+            cloud,
+            &mut page,
+            "it comes again, reinstalled",
+            Instant::now(),
+            &whole::HOSTS,
+        )?;
+        page.keep()
+    })
+}
