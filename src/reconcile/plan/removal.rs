@@ -188,7 +188,7 @@ fn in_order(object: &ObjectRef, spec: &MemberSpec, row: &Member, view: &View<'_>
     }
     let approval = format!("{object}/remove@{name}");
     let approved = view.memory.approved(&approval, view.now);
-    if !(begun(object, BEGUN, view) || begun(object, BEGUN_LOST, view)) && !approved {
+    if !(begun(object, BEGUN, view) || begun(object, BEGUN_LOST, view) || approved) {
         plan.needs_approval(
             approval,
             format!(
