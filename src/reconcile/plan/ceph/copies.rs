@@ -91,18 +91,26 @@ pub(super) fn copies(cluster: &CephCluster, view: &View<'_>) -> Option<u32> {
     let spec = packaged(view.desired)?;
     let hosts = cluster.osd_hosts_up().len();
     let begun = cluster.pools.keys().any(|name| name != MGR_POOL);
+    let before = cluster
+        .config("global", "osd_pool_default_size")
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0);
     if let Some(replicas) = spec.replicas {
-        return (hosts > 0 || begun).then_some(replicas);
+        // Pools that hold something would stand still until there is room for all the copies; and
+        // a machine that is to bring room cannot join while they do.
+        let room = match current(cluster) {
+            Some(Domain::Osd) => cluster.osds.values().filter(|o| o.up).count(),
+            _ => hosts,
+        };
+        let room = u32::try_from(room).unwrap_or(u32::MAX).max(before);
+        let now = if begun { replicas.min(room) } else { replicas };
+        return (hosts > 0 || begun).then_some(now.max(1));
     }
     let to_be = hosts_to_be(view.desired).len().min(COPIES);
     if hosts == 0 || (!begun && hosts < to_be) {
         return None;
     }
     let known = cluster.osd_hosts().len().min(COPIES);
-    let before = cluster
-        .config("global", "osd_pool_default_size")
-        .and_then(|v| v.parse().ok())
-        .unwrap_or(0);
     Some(u32::try_from(known).unwrap_or(1).max(before).max(1))
 }
 

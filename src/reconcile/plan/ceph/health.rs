@@ -1,7 +1,7 @@
 //! What Ceph says is wrong, in sentences that help.
 
 use super::copies::copies;
-use super::report;
+use super::{packaged, report};
 use crate::reconcile::plan::{Plan, Topic, View, reasons};
 use crate::resources::{Kind, ObjectRef};
 use crate::services::ceph::{CephCluster, CephPool, Fullness, HealthCheck, Osd};
@@ -157,6 +157,20 @@ pub(super) fn health(cluster: &CephCluster, view: &View<'_>, plan: &mut Plan) {
     }
     let copies = copies(cluster, view);
     let single = copies == Some(1);
+    let replicas = packaged(view.desired).and_then(|spec| spec.replicas);
+    if let (Some(wanted), Some(now)) = (replicas, copies)
+        && now < wanted
+    {
+        let hosts = cluster.osd_hosts_up().len();
+        plan.wait(
+            Topic::World,
+            reasons::PROGRESSING,
+            format!(
+                "{wanted} copies are kept when there are OSDs on as many hosts that are up; there \
+                 are on {hosts}, and {now} kept until then"
+            ),
+        );
+    }
     let managers = view
         .desired
         .members()
