@@ -4,12 +4,21 @@
 use super::api::{AgentStatus, Apply, Approve, Delete, Diff, Failure, Reconcile, Resume, Suspend};
 use super::directory::{self, Publish};
 use super::last_known::{self, cached, machines_of, taken_over};
+use super::machine::OwnHost;
 use super::office::{Duty, Office};
 use super::server::PeerIdentity;
+use crate::convert::export::{ExportError, export};
 use crate::reconcile::Controller;
+use crate::reconcile::clock::Clock;
 use crate::reconcile::controller::{Filter, RequestError};
+use crate::reconcile::observe::{Everything, Observer};
 use crate::resources::Reading;
+use crate::resources::value::Mode;
+use crate::services::host::Host as _;
 use crate::services::host::HostTarget;
+use crate::services::host::local::find_lxd_socket;
+
+use crate::services::lxd::Lxd;
 use crate::services::peer::VERSION;
 use axum::body::Bytes;
 use axum::extract::{OriginalUri, Query, State};
@@ -59,11 +68,22 @@ struct Since {
     after: Option<u64>,
     #[serde(default)]
     timeout: Option<u64>,
+    /// Of `export`: whether the `Cluster` is to say nothing of its mode.
+    #[serde(default)]
+    enforce: bool,
 }
 
 impl Since {
     fn wait(&self) -> Duration {
         Duration::from_secs(self.timeout.unwrap_or(0).min(LONGEST_WAIT))
+    }
+
+    /// The mode of a `Cluster` that is exported.
+    fn mode(&self) -> Mode {
+        match self.enforce {
+            true => Mode::Enforce,
+            false => Mode::Report,
+        }
     }
 }
 
@@ -235,6 +255,7 @@ async fn local(
             (Method::POST, "apply") => found(&office, &body, &reason).await,
             (Method::GET, "resources") => Json(office.known_resources()).into_response(),
             (Method::GET, "events") => Json(super::api::Events::new()).into_response(),
+            (Method::GET, "export") => export_here(&office, since.mode()).await,
             _ => failure(
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("nobody controls: {}", last_known::reason(&office, &reason)),
@@ -322,6 +343,39 @@ async fn found(office: &Arc<Office>, body: &Bytes, reason: &str) -> Response {
     answer(applied)
 }
 
+/// `export` where nobody controls: what this machine and its LXD tell, also before there are any
+/// resources.
+async fn export_here(office: &Office, mode: Mode) -> Response {
+    let socket = find_lxd_socket(office.lxd_socket.as_deref());
+    let lxd = socket.ok_or_else(|| "LXD is not installed here".to_owned());
+    let lxd = match lxd.and_then(|path| Lxd::unix(path).map_err(|e| e.to_string())) {
+        Ok(lxd) => lxd,
+        Err(message) => return failure(StatusCode::SERVICE_UNAVAILABLE, message),
+    };
+    let mut found = Everything {
+        lxd: Observer::new(lxd, Clock::system()).all().await,
+        resources: office.known_resources(),
+        ..Everything::default()
+    };
+    if let Some(memory) = office.kept().memory {
+        found.disks = memory.disks.clone();
+    }
+    if let Ok(report) = OwnHost(office.machine.clone()).report().await {
+        found.hosts.insert(report.name.clone(), report);
+    }
+    exported(&found, mode)
+}
+
+fn exported(found: &Everything, mode: Mode) -> Response {
+    match export(found, Some(mode)) {
+        Ok(exported) => Json(exported).into_response(),
+        Err(error @ ExportError::Unwritable { .. }) => {
+            failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        }
+        Err(error) => failure(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+    }
+}
+
 async fn handle(
     office: &Arc<Office>,
     controller: &Controller,
@@ -333,6 +387,7 @@ async fn handle(
     match (method, request) {
         (&Method::GET, "resources") => Json(controller.resources()).into_response(),
         (&Method::GET, "events") => Json(events(controller, since).await).into_response(),
+        (&Method::GET, "export") => exported(&controller.everything().await, since.mode()),
         (&Method::POST, "apply") => match decode::<Apply>(body) {
             Ok(apply) => {
                 let applied = controller.apply(apply.resources).await;

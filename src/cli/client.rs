@@ -4,6 +4,7 @@
 use super::Exit;
 use crate::agent::api;
 use crate::agent::control_client::{ControlClient, ControlError};
+use crate::convert::export::Exported;
 use crate::resources::Resource;
 use axum::body::Bytes;
 use axum::http::Method;
@@ -95,6 +96,18 @@ impl Client {
     /// No answer came.
     pub async fn resources(&self) -> Result<Vec<Resource>, ClientError> {
         self.look::<api::Resources>("/v1/resources", None).await
+    }
+
+    /// The running cluster as resources; `enforce` leaves `mode: Report` out.
+    ///
+    /// # Errors
+    /// No answer came, or the cluster could not be read.
+    pub async fn export(&self, enforce: bool) -> Result<Exported, ClientError> {
+        let path = match enforce {
+            true => "/v1/export?enforce=true",
+            false => "/v1/export",
+        };
+        self.look(path, None).await
     }
 
     /// The events after a number; waits up to `wait` for the first.

@@ -16,6 +16,7 @@ pub mod discover;
 pub mod error;
 pub mod events;
 pub mod explain;
+pub mod export;
 pub mod get;
 pub mod import;
 pub mod init;
@@ -123,6 +124,8 @@ enum Command {
     Simulate(simulate::Args),
     /// Check files without a cloud: every error with its line
     Validate(validate::Args),
+    /// Write the running cluster as resources
+    Export(export::Args),
     /// Turn a preseed of MicroCloud, LXD or Incus into resources
     Import(import::Args),
     /// Print the JSON Schema of a kind, or of all
@@ -160,6 +163,7 @@ pub fn run() -> ExitCode {
         Command::Sandbox(args) => sandbox::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Validate(args) => validate::run(args),
+        Command::Export(args) => ask(socket, async |agent| export::run(args, agent).await),
         Command::Import(args) => import::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Explain(args) => explain::run(args),

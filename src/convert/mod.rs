@@ -1,5 +1,7 @@
-//! Other programs' files to resources ([`import`]).
+//! Other programs' files to resources ([`import`]), and a running cluster to resources
+//! ([`export`]).
 
+pub mod export;
 pub mod import;
 pub mod own;
 pub mod written;

@@ -2,11 +2,12 @@
 
 use crate::resources::shape::{self, Shape};
 use crate::resources::{Kind, Resource};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// A resource that is written to a file, with what a person should know of it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Document {
     /// The resource.
     pub resource: Resource,

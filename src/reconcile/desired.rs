@@ -107,6 +107,12 @@ impl Desired {
             .take_while(move |(r, _)| r.kind == kind)
     }
 
+    /// How far the controller goes with what no resource names any more: as the cluster says.
+    pub fn mode_of_absent(&self) -> Mode {
+        let cluster = self.cluster().and_then(|(_, c)| c.mode);
+        cluster.unwrap_or(Mode::Enforce)
+    }
+
     /// How far the controller goes with an object.
     pub fn mode(&self, resource: &Resource) -> Mode {
         let cluster = self.cluster().and_then(|(_, c)| c.mode);

@@ -4,9 +4,11 @@
 
 use super::clock::Clock;
 use super::desired::Desired;
+use super::memory::DiskChoice;
 use super::plan::{leaves, reads_parts};
 use super::world::{LxdWorld, Seen, ServerView, Spread, World};
-use crate::resources::{Kind, ObjectRef};
+use crate::resources::{Kind, ObjectRef, Resource};
+use crate::services::host::HostReport;
 use crate::services::lxd::types::{Network, Pool, Server, Versioned};
 use crate::services::lxd::{Lxd, LxdError, decode_name};
 use futures_util::stream::{self, StreamExt};
@@ -63,6 +65,19 @@ impl Needs {
         }
         needs
     }
+}
+
+/// Everything that is there, with what is known of it: what an export is made of.
+#[derive(Debug, Clone, Default)]
+pub struct Everything {
+    /// LXD, with the members' own parts of everything.
+    pub lxd: LxdWorld,
+    /// The machines that were asked, by name.
+    pub hosts: BTreeMap<String, HostReport>,
+    /// The accepted resources.
+    pub resources: Vec<Resource>,
+    /// The disks that were chosen, by `Disk` and member.
+    pub disks: BTreeMap<ObjectRef, BTreeMap<String, DiskChoice>>,
 }
 
 /// Reads LXD.
@@ -131,6 +146,28 @@ impl Observer {
         if clustered {
             self.parts(needs, &mut world).await;
         }
+        world
+    }
+
+    /// Reads everything, and what every member has of its own of everything: also of what no
+    /// resource names.
+    pub async fn all(&self) -> LxdWorld {
+        let mut world = self.everything(&Needs::default()).await;
+        if world.clustered() != Some(true) {
+            return world;
+        }
+        let names = |names: Option<Vec<String>>| names.unwrap_or_default().into_iter().collect();
+        let members = world.members.known().map(|m| m.keys().cloned().collect());
+        let pools = world.pools.known().map(|p| p.keys().cloned().collect());
+        let networks = world.networks.known().map(|n| n.keys().cloned().collect());
+        let needs = Needs {
+            member_config: names(members),
+            leaving: BTreeSet::new(),
+            pools: names(pools),
+            networks: networks.unwrap_or_default(),
+            named_networks: BTreeSet::new(),
+        };
+        self.parts(&needs, &mut world).await;
         world
     }
 

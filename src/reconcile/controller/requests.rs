@@ -6,6 +6,7 @@ use crate::reconcile::clock::after;
 use crate::reconcile::desired::Desired;
 use crate::reconcile::history::{Event, Severity};
 use crate::reconcile::memory::{Approval, Lease, Memory, Suspension};
+use crate::reconcile::observe::Everything;
 use crate::reconcile::observe::Needs;
 use crate::reconcile::plan::{self, Change, Note, Plan, Refused, Topic, Verb, Waiting};
 use crate::reconcile::status::ObjectStatus;
@@ -311,6 +312,27 @@ impl Controller {
                 (name.to_owned(), shown)
             })
             .collect()
+    }
+
+    /// Looks at everything there is, with what is known of it.
+    pub async fn everything(&self) -> Everything {
+        let lxd = self.inner.observer.all().await;
+        let state = self.inner.state();
+        let hosts = state.world.hosts.iter();
+        Everything {
+            lxd,
+            hosts: hosts
+                .filter_map(|(name, host)| Some((name.clone(), host.report.known()?.clone())))
+                .collect(),
+            resources: state
+                .memory
+                .accepted
+                .desired()
+                .into_values()
+                .cloned()
+                .collect(),
+            disks: state.memory.disks.clone(),
+        }
     }
 
     /// Events after a number.

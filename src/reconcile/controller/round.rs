@@ -252,7 +252,7 @@ fn record(
     let mode = match &resource {
         Some(_) if state.memory.suspension(object, now).is_some() => Mode::Suspended,
         Some(resource) => state.desired.mode(resource),
-        None => Mode::Enforce,
+        None => state.desired.mode_of_absent(),
     };
     let message = error.map(ToString::to_string);
     let broken = state

@@ -238,7 +238,12 @@ impl Plan {
 /// Plans one object: its resource, or what remains of it when it has none any more.
 pub fn plan(object: &ObjectRef, view: &View<'_>) -> Plan {
     let Some(resource) = view.desired.resources.get(object) else {
-        return absent::plan(object, view);
+        let mut plan = absent::plan(object, view);
+        if view.desired.mode_of_absent() != Mode::Enforce {
+            // To forget it writes nothing but the memory.
+            plan.steps.retain(|s| matches!(s.action, Action::Release));
+        }
+        return plan;
     };
     let mode = view.desired.mode(resource);
     if mode == Mode::Suspended {
