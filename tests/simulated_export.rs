@@ -182,6 +182,18 @@ async fn a_cluster_nobody_manages_is_taken_over_without_a_write_and_then_held() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_applied_while_everything_is_looked_at_is_known_in_full() {
+    for delay in [0, 1, 2, 3, 5, 8, 13, 21, 34, 55] {
+        let cloud = by_hand(2).await;
+        let report = text(&export_unmanaged(&cloud).await);
+        let controller = controller(&cloud, "micro01").await;
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        controller.apply(resources(&report)).await.expect("kept");
+        settled(&controller).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_left_out_of_a_report_is_never_deleted() {
     let cloud = SimCloud::new(SimConfig::of(2));
     let controller = controller(&cloud, "micro01").await;

@@ -3,7 +3,7 @@
 
 use super::{Inner, State};
 use crate::reconcile::history::Severity;
-use crate::reconcile::plan::Topic;
+use crate::reconcile::plan::{self, Topic};
 use crate::reconcile::world::{HostView, LxdWorld, Seen};
 use crate::reconcile::{secrets, store};
 use crate::resources::kinds::MemberState;
@@ -279,7 +279,19 @@ impl Inner {
             self.look(UNREAD);
         }
         self.with_members(&mut state, |state| state.world.lxd = lxd);
-        state.world.secrets = secrets;
+        // Resources that came meanwhile need what this look did not know that it was to read, and
+        // their secrets were read when they came.
+        if state.needs != needs {
+            let resources = state.desired.resources.iter();
+            let detailed: Vec<ObjectRef> = resources
+                .filter(|(_, resource)| plan::reads_parts(resource, &state.desired))
+                .map(|(object, _)| object.clone())
+                .collect();
+            state.world.dirty.extend(detailed);
+        }
+        if Arc::ptr_eq(&state.desired, &desired) {
+            state.world.secrets = secrets;
+        }
         state.counters.looks += 1;
         let fresher = state.fresher.take().unwrap_or_default();
         state.world.dirty.extend(fresher);
