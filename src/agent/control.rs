@@ -244,23 +244,58 @@ async fn local(
                 )),
             };
             match passed {
-                Ok((status, body)) => {
-                    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-                    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
-                }
+                Ok((status, body)) => answer_of(status, body),
                 Err(message) => failure(StatusCode::SERVICE_UNAVAILABLE, message),
             }
         }
-        Duty::Waiting(reason) => match (method, request.as_str()) {
-            (Method::POST, "apply") => found(&office, &body, &reason).await,
-            (Method::GET, "resources") => Json(office.known_resources()).into_response(),
-            (Method::GET, "events") => Json(super::api::Events::new()).into_response(),
-            (Method::GET, "export") => export_here(&office, since.mode()).await,
-            _ => failure(
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("nobody controls: {}", last_known::reason(&office, &reason)),
-            ),
-        },
+        Duty::Waiting(reason) => {
+            // Taken into a cluster a moment ago: who took it in knows.
+            if let Some(sponsor) = office.sponsor() {
+                let deadline = FORWARD + since.wait();
+                let passed = pass_on(
+                    &office,
+                    &sponsor,
+                    method.clone(),
+                    &uri,
+                    body.clone(),
+                    deadline,
+                )
+                .await;
+                if let Ok((status, body)) = passed
+                    && status != StatusCode::SERVICE_UNAVAILABLE.as_u16()
+                {
+                    return answer_of(status, body);
+                }
+            }
+            unled(&office, method, &request, &since, &body, &reason).await
+        }
+    }
+}
+
+/// An answer that was passed on.
+fn answer_of(status: u16, body: Bytes) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// What can be answered where nobody controls.
+async fn unled(
+    office: &Arc<Office>,
+    method: Method,
+    request: &str,
+    since: &Since,
+    body: &Bytes,
+    reason: &str,
+) -> Response {
+    match (method, request) {
+        (Method::POST, "apply") => found(office, body, reason).await,
+        (Method::GET, "resources") => Json(office.known_resources()).into_response(),
+        (Method::GET, "events") => Json(super::api::Events::new()).into_response(),
+        (Method::GET, "export") => export_here(office, since.mode()).await,
+        _ => failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("nobody controls: {}", last_known::reason(office, reason)),
+        ),
     }
 }
 

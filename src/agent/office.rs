@@ -180,7 +180,7 @@ impl Office {
         match &*self.duty.borrow() {
             Duty::Leading(_) => Some(self.name().to_owned()),
             Duty::Following(target) => Some(target.name.clone()),
-            Duty::Waiting(_) => None,
+            Duty::Waiting(_) => self.sponsor().map(|target| target.name),
         }
     }
 

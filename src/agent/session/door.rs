@@ -299,6 +299,7 @@ impl Door {
     /// No session is open.
     pub async fn commit(&self, controller: &str) -> Result<SessionStatus, DoorError> {
         let session = self.live()?;
+        self.await_key_of(controller).await?;
         let peers = self.peers(session.address, controller);
         let names: Vec<String> = {
             let state = lock(&session.state);
@@ -323,6 +324,22 @@ impl Door {
         });
         let _ = tokio::time::timeout(PINNING, all).await;
         Ok(session.status())
+    }
+
+    /// A machine that has just joined has not been told the cluster's keys yet; a joiner needs that
+    /// of the member that controls.
+    async fn await_key_of(&self, controller: &str) -> Result<(), DoorError> {
+        let until = Instant::now() + PINNING;
+        let known = || self.machine.trust.store().members.contains_key(controller);
+        while controller != self.identity.name() && !known() {
+            if Instant::now() >= until {
+                return Err(DoorError::Failed(format!(
+                    "{controller} has not told this machine the keys of the cluster yet: try again"
+                )));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
     }
 
     fn peers(&self, address: IpAddr, controller: &str) -> PeerList {
