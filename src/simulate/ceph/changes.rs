@@ -29,7 +29,7 @@ const OPTIONS: [(&str, bool); 10] = [
 ];
 
 /// Commands that change something.
-const CHANGES: [&str; 27] = [
+const CHANGES: &[&str] = &[
     "auth get-or-create",
     "auth rm",
     "config rm",
