@@ -4,7 +4,7 @@ use super::config::{Keys, notes_of};
 use super::{CLOUD, ExportError, Writer, known, put};
 use crate::catalog::{self, Owner, Scope};
 use crate::reconcile::world::ServerView;
-use crate::resources::kinds::{ClusterSpec, MemberSpec};
+use crate::resources::kinds::{ClusterSpec, MemberSpec, MemberState};
 use crate::resources::value::{Config, Mode};
 use crate::resources::{Kind, ObjectRef, Spec};
 use serde_json::{Map, Value, json};
@@ -166,7 +166,10 @@ impl Writer<'_> {
             if given || member.failure_domain != "default" {
                 put(&mut spec, "failureDomain", member.failure_domain.clone());
             }
-            if member.status == "Evacuated" {
+            // One that is on its way out stays so.
+            if before.is_some_and(|m| m.state == MemberState::Absent) {
+                put(&mut spec, "state", "Absent");
+            } else if member.status == "Evacuated" {
                 put(&mut spec, "state", "Evacuated");
             }
             let seen = self.found.lxd.member_config.get(name);
