@@ -7,10 +7,13 @@ use microcloud::reconcile::controller::Controller;
 use microcloud::resources::Reading;
 use microcloud::services::ceph::{CephCluster, Look};
 use microcloud::simulate::{CrashKind, SimCloud};
-use sim::{controller, files, machines, mortal, settled, shown, story, upstream};
+use sim::{controller, files, machines, mortal, says, settled, story, upstream};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
+
+/// How long it may take until something is said.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// The upstream default of so many members, of which some are to leave.
 fn cloud_of(members: usize, replicas: Option<u32>, absent: &[usize]) -> Reading {
@@ -40,24 +43,8 @@ async fn submit(controller: &Controller, reading: Reading) {
     controller.submit(&reading).await.expect("kept");
 }
 
-async fn says(controller: &Controller, object: &str, words: &str) {
-    let deadline = Instant::now() + Duration::from_secs(300);
-    loop {
-        let (_, _, message) = shown(controller, object);
-        if message.contains(words) {
-            return;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "{object} never said {words:?} but {message:?}\n{}",
-            story(controller)
-        );
-        sleep(Duration::from_millis(100)).await;
-    }
-}
-
 async fn approve(controller: &Controller, object: &str, step: &str) {
-    says(controller, object, step).await;
+    says(controller, object, step, LIMIT).await;
     controller.approve(step).await.expect("it is asked for");
 }
 
@@ -86,6 +73,21 @@ async fn holders(cloud: &SimCloud, by: &str) -> String {
     )
 }
 
+/// The first, third and fourth member hold everything.
+async fn without_the_second(cloud: &SimCloud, controller: &Controller) {
+    let left = "[\"micro01\", \"micro03\", \"micro04\"]";
+    let set = "{\"micro01\", \"micro03\", \"micro04\"}";
+    assert_eq!(
+        holders(cloud, "micro01").await,
+        format!(
+            "members {left} osds {set} hosts {left} monitors {left} centrals {left} chassis {left} \
+             copies {{3}}"
+        ),
+        "{}",
+        story(controller)
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_monitor_and_the_databases_move_to_the_fourth_member() {
     let (cloud, controller) = formed(4, None).await;
@@ -97,17 +99,7 @@ async fn a_monitor_and_the_databases_move_to_the_fourth_member() {
     )
     .await;
     settled(&controller).await;
-    let left = "[\"micro01\", \"micro03\", \"micro04\"]";
-    let set = "{\"micro01\", \"micro03\", \"micro04\"}";
-    assert_eq!(
-        holders(&cloud, "micro01").await,
-        format!(
-            "members {left} osds {set} hosts {left} monitors {left} centrals {left} chassis {left} \
-             copies {{3}}"
-        ),
-        "{}",
-        story(&controller)
-    );
+    without_the_second(&cloud, &controller).await;
     // Nothing of the cluster is on the machine, and its disks are blank.
     let gone = cloud.report("micro02");
     assert!(
@@ -137,7 +129,7 @@ async fn a_monitor_and_the_databases_move_to_the_fourth_member() {
 async fn three_become_two_and_one_and_three_again() {
     let (cloud, controller) = formed(3, None).await;
     submit(&controller, cloud_of(3, None, &[3])).await;
-    says(&controller, "Member/micro03", "write replicas: 2").await;
+    says(&controller, "Member/micro03", "write replicas: 2", LIMIT).await;
     let (_, _, why) = shown(&controller, "Member/micro03");
     assert!(why.contains("keep 3 copies"), "{why}");
     assert!(
@@ -204,17 +196,7 @@ async fn a_lost_member_is_struck_from_everything() {
     )
     .await;
     settled(&controller).await;
-    let left = "[\"micro01\", \"micro03\", \"micro04\"]";
-    let set = "{\"micro01\", \"micro03\", \"micro04\"}";
-    assert_eq!(
-        holders(&cloud, "micro01").await,
-        format!(
-            "members {left} osds {set} hosts {left} monitors {left} centrals {left} chassis {left} \
-             copies {{3}}"
-        ),
-        "{}",
-        story(&controller)
-    );
+    without_the_second(&cloud, &controller).await;
 }
 
 #[tokio::test(start_paused = true)]

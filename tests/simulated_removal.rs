@@ -6,9 +6,12 @@ mod sim;
 use microcloud::reconcile::controller::Controller;
 use microcloud::resources::Reading;
 use microcloud::simulate::{CrashKind, Fault, FaultAction, SimCloud, SimConfig, SimInstance};
-use sim::{controller, files, mortal, portrait, settled, shown, story, usual};
+use sim::{controller, files, mortal, portrait, says, settled, shown, story, usual};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
+
+/// How long it may take until something is said.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// The usual cluster of three with the third member in this state.
 fn third(state: &str) -> Reading {
@@ -29,23 +32,6 @@ async fn formed(cloud: &SimCloud) -> Controller {
     controller
 }
 
-/// Waits until a sentence of an object has these words.
-async fn says(controller: &Controller, object: &str, words: &str) {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    loop {
-        let (_, _, message) = shown(controller, object);
-        if message.contains(words) {
-            return;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "{object} never said {words:?} but {message:?}\n{}",
-            story(controller)
-        );
-        sleep(Duration::from_millis(100)).await;
-    }
-}
-
 async fn status_of(cloud: &SimCloud, name: &str) -> String {
     let member = cloud.hand("micro01").member(name).await;
     member.map_or_else(|_| "none".to_owned(), |m| m.value.status)
@@ -53,7 +39,7 @@ async fn status_of(cloud: &SimCloud, name: &str) -> String {
 
 /// Approves what a member's plan asks for.
 async fn approved(controller: &Controller, action: &str) {
-    says(controller, "Member/micro03", &format!("{action}@")).await;
+    says(controller, "Member/micro03", &format!("{action}@"), LIMIT).await;
     let step = format!("Member/micro03/{action}@micro03");
     controller.approve(&step).await.expect("it is asked for");
 }
@@ -102,6 +88,7 @@ async fn a_member_leaves_when_nothing_lies_on_it_and_its_key_is_shut_out() {
         &controller,
         "Member/micro03",
         "instance web, volume data of pool local of project team",
+        LIMIT,
     )
     .await;
     assert_eq!(status_of(&cloud, "micro03").await, "Evacuated");
@@ -143,7 +130,7 @@ async fn the_member_that_controls_leaves_when_another_one_has_taken_over() {
     );
     let reading = files(&[("all.yaml", text)]);
     first.submit(&reading).await.expect("kept");
-    says(&first, "Member/micro01", "remove@micro01").await;
+    says(&first, "Member/micro01", "remove@micro01", LIMIT).await;
     let step = "Member/micro01/remove@micro01";
     first.approve(step).await.expect("it is asked for");
     let ended = tokio::time::timeout(Duration::from_secs(60), first.ended()).await;
@@ -164,8 +151,14 @@ async fn a_lost_member_is_given_up_only_on_a_word_of_its_own() {
     cloud.add_volume("micro03", "team", "local", "data");
     cloud.kill_host("micro03");
     controller.submit(&third("Absent")).await.expect("kept");
-    says(&controller, "Member/micro03", "remove-lost@micro03").await;
-    says(&controller, "Member/micro03", "volume data of pool local").await;
+    says(&controller, "Member/micro03", "remove-lost@micro03", LIMIT).await;
+    says(
+        &controller,
+        "Member/micro03",
+        "volume data of pool local",
+        LIMIT,
+    )
+    .await;
     sleep(Duration::from_secs(120)).await;
     assert_eq!(status_of(&cloud, "micro03").await, "Offline", "unasked");
     approved(&controller, "remove-lost").await;
@@ -182,7 +175,7 @@ async fn a_lost_member_that_comes_back_in_time_leaves_in_order() {
     let controller = formed(&cloud).await;
     cloud.kill_host("micro03");
     controller.submit(&third("Absent")).await.expect("kept");
-    says(&controller, "Member/micro03", "remove-lost@micro03").await;
+    says(&controller, "Member/micro03", "remove-lost@micro03", LIMIT).await;
     cloud.start_host("micro03");
     approved(&controller, "remove").await;
     settled(&controller).await;

@@ -4,30 +4,15 @@
 //! `UPDATE_EXPECTED=1 cargo test --test validate` writes the expected errors anew; look at the
 //! difference before keeping it.
 
+#[path = "common/program.rs"]
+mod program;
+
+use program::{microcloud, names};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn microcloud(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_microcloud"))
-        .current_dir(folder)
-        .args(arguments)
-        .env("NO_COLOR", "1")
-        .output()
-        .expect("the program can be started")
-}
-
-fn names(folder: &Path, extension: &str) -> BTreeSet<String> {
-    std::fs::read_dir(folder)
-        .expect("the folder is there")
-        .map(|entry| entry.expect("its entries can be listed").path())
-        .filter(|path| path.extension().is_some_and(|e| e == extension))
-        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
-        .collect()
 }
 
 #[test]

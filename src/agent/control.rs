@@ -17,7 +17,6 @@ use crate::resources::value::Mode;
 use crate::services::host::Host as _;
 use crate::services::host::HostTarget;
 use crate::services::host::local::find_lxd_socket;
-
 use crate::services::lxd::Lxd;
 use crate::services::peer::VERSION;
 use axum::body::Bytes;

@@ -399,9 +399,8 @@ async fn in_a_cluster(office: &Office, lxd: Lxd, stored: Option<Read>, since: &m
             tracing::warn!(%error, "the accepted state was not kept");
         }
         if lease.holder == name {
-            if leaving(stored.as_ref()).contains(&name)
-                && somebody_stays(&lxd, stored.as_ref()).await
-            {
+            let leaving = leaving(stored.as_ref());
+            if leaving.contains(&name) && somebody_stays(&lxd, &leaving).await {
                 return Next::Wait(
                     "this member leaves the cluster, and another one is to control".to_owned(),
                 );
@@ -504,8 +503,7 @@ fn leaving(stored: Option<&Read>) -> BTreeSet<String> {
 }
 
 /// Whether the cluster has a member that stays and works, so that one that leaves need not control.
-async fn somebody_stays(lxd: &Lxd, stored: Option<&Read>) -> bool {
-    let leaving = leaving(stored);
+async fn somebody_stays(lxd: &Lxd, leaving: &BTreeSet<String>) -> bool {
     let members = lxd.members().await.unwrap_or_default();
     let stays = |m: &Member| !leaving.contains(&m.server_name) && m.status == "Online";
     members.iter().any(stays)

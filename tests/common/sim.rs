@@ -298,3 +298,20 @@ pub async fn portrait(cloud: &SimCloud) -> String {
     );
     text
 }
+
+/// Waits until a sentence of an object has these words.
+pub async fn says(controller: &Controller, object: &str, words: &str, limit: Duration) {
+    let deadline = Instant::now() + limit;
+    loop {
+        let (_, _, message) = shown(controller, object);
+        if message.contains(words) {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{object} never said {words:?} but {message:?}\n{}",
+            story(controller)
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

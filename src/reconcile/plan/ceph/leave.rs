@@ -403,10 +403,13 @@ fn daemons(
     clear
 }
 
-/// A monitor of the map that has no place any more though it works, and may go now: that of a
-/// member that leaves, or one of two where one is to be left.
-pub(super) fn spare_monitor<'a>(cluster: &'a CephCluster, view: &View<'_>) -> Option<&'a str> {
-    let (monitors, _) = placement(view);
+/// A monitor of the map that is none of those that are to be though it works, and may go now: that
+/// of a member that leaves, or one of two where one is to be left.
+pub(super) fn spare_monitor<'a>(
+    monitors: &[&str],
+    cluster: &'a CephCluster,
+    view: &View<'_>,
+) -> Option<&'a str> {
     let stands = |name: &str| cluster.monitors.get(name).is_some_and(|m| m.in_quorum);
     if monitors.is_empty()
         || !monitors.iter().all(|name| stands(name))

@@ -120,7 +120,7 @@ pub(super) fn replace(object: &ObjectRef, cluster: &CephCluster, view: &View<'_>
         !monitor.in_quorum && !monitors.contains(&name.as_str()) && given_away(name, view)
     });
     let Some((name, _)) = replaced else {
-        spare(object, cluster, view, plan);
+        spare(object, &monitors, cluster, view, plan);
         return;
     };
     // The health says what else is out.
@@ -147,8 +147,14 @@ pub(super) fn replace(object: &ObjectRef, cluster: &CephCluster, view: &View<'_>
 }
 
 /// Takes a monitor out of the map that works and has no place any more.
-fn spare(object: &ObjectRef, cluster: &CephCluster, view: &View<'_>, plan: &mut Plan) {
-    let Some(name) = super::leave::spare_monitor(cluster, view) else {
+fn spare(
+    object: &ObjectRef,
+    monitors: &[&str],
+    cluster: &CephCluster,
+    view: &View<'_>,
+    plan: &mut Plan,
+) {
+    let Some(name) = super::leave::spare_monitor(monitors, cluster, view) else {
         return;
     };
     let path = format!("ceph.monitor.{name}");
