@@ -7,10 +7,10 @@ use microcloud::reconcile::controller::Controller;
 use microcloud::resources::Reading;
 use microcloud::services::ceph::{CephCluster, Look};
 use microcloud::simulate::{CrashKind, SimCloud};
-use sim::{controller, files, machines, mortal, says, settled, story, upstream};
+use sim::{controller, files, machines, mortal, says, settled, shown, story, upstream};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 /// How long it may take until something is said.
 const LIMIT: Duration = Duration::from_secs(300);

@@ -6,7 +6,7 @@ mod sim;
 use microcloud::reconcile::controller::Controller;
 use microcloud::resources::Reading;
 use microcloud::simulate::{CrashKind, Fault, FaultAction, SimCloud, SimConfig, SimInstance};
-use sim::{controller, files, mortal, portrait, says, settled, shown, story, usual};
+use sim::{controller, files, mortal, portrait, says, settled, story, usual};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 

@@ -9,7 +9,7 @@ use crate::reconcile::Controller;
 use crate::reconcile::controller::StatusReport;
 use crate::reconcile::memory::Memory;
 use crate::resources::{Kind, Reading, Resource, Spec};
-use crate::services::host::{HostTarget, Hosts};
+use crate::services::host::{HostTarget, Hosts, TrustStore};
 use crate::services::peer::{Fingerprint, PeerClient, StateFileError, state_file};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -241,13 +241,18 @@ impl Office {
         lock(&self.kept).clone()
     }
 
-    /// Changes the accepted state that is kept, on disk too.
+    /// Changes the accepted state that is kept, on disk too. Who is trusted follows what the
+    /// controller has written of it: one that took over before it gave everybody the trust store
+    /// would else be refused for ever by those that lack its own key.
     ///
     /// # Errors
     /// It cannot be stored.
     pub fn keep(&self, change: impl FnOnce(&mut Kept)) -> Result<(), StateFileError> {
         let mut kept = self.kept();
         change(&mut kept);
+        if let Some(memory) = &kept.memory {
+            self.follow_trust(&memory.trust);
+        }
         if kept == *lock(&self.kept) {
             return Ok(());
         }
@@ -255,6 +260,16 @@ impl Office {
         *lock(&self.kept) = kept;
         self.declare_pins();
         state_file::write(&self.state_dir.join("accepted.json"), &bytes)
+    }
+
+    fn follow_trust(&self, store: &TrustStore) {
+        let trust = &self.machine.trust;
+        if store.version <= trust.version() {
+            return;
+        }
+        if let Err(error) = trust.set_store(store.clone()) {
+            tracing::warn!(error = %crate::agent::with_causes(&error), "the trust store was not taken over");
+        }
     }
 
     /// Resources that found a cluster here, if somebody asked for that.
@@ -323,5 +338,64 @@ impl Office {
             resource.kind() == Kind::Cluster
                 && matches!(&resource.spec, Spec::Cluster(c) if c.initiator == self.name())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::host::TrustedMember;
+
+    fn store(version: u64, names: &[&str]) -> TrustStore {
+        let member = |name: &&str| TrustedMember {
+            fingerprint: Fingerprint::of_public_key(name.as_bytes()).into(),
+            address: "127.0.0.1".parse().unwrap(),
+        };
+        TrustStore {
+            version,
+            members: names.iter().map(|n| ((*n).to_owned(), member(n))).collect(),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_trusted_follows_what_the_controller_has_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = crate::agent::Config {
+            name: "m1".to_owned(),
+            directory: None,
+            listen: "127.0.0.1".parse().unwrap(),
+            port: 1,
+            lxd_socket: None,
+            state_dir: dir.path().to_owned(),
+            socket: dir.path().join("socket"),
+        };
+        let agent = crate::agent::start(config.clone()).await.unwrap();
+        let office = Office::open(
+            Arc::clone(&agent.machine),
+            agent.client.clone(),
+            Arc::new(agent.hosts.clone()),
+            &config,
+        )
+        .unwrap();
+        let keep = |trust: TrustStore| {
+            let memory = Memory {
+                trust,
+                ..Memory::default()
+            };
+            office.keep(|kept| kept.memory = Some(memory)).unwrap();
+        };
+        keep(store(1, &["m1", "m2", "m3"]));
+        keep(store(2, &["m1", "m2"]));
+        let m3 = Fingerprint::of_public_key(b"m3");
+        let admitted = || {
+            use crate::services::peer::Pins as _;
+            office.machine.trust.admit("m3", &m3)
+        };
+        assert!(admitted().is_err(), "it was removed");
+        // An old copy changes nothing.
+        keep(store(1, &["m1", "m2", "m3"]));
+        assert!(admitted().is_err(), "it was removed");
+        keep(store(3, &["m1", "m2", "m3"]));
+        assert_eq!(admitted(), Ok(()), "it came again");
     }
 }
