@@ -285,6 +285,9 @@ fn join(object: &ObjectRef, spec: &MemberSpec, view: &View<'_>, plan: &mut Plan)
     let Some(member_config) = gives(name, view, plan) else {
         return;
     };
+    if !super::ceph::member::before_joining(object, spec, view, plan) {
+        return;
+    }
     let machine = target(name, spec);
     let mut step = Step::new(
         object,

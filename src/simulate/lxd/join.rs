@@ -2,6 +2,7 @@
 
 use super::network_local;
 use super::operations;
+use super::pool_ceph;
 use super::pool_local;
 use super::reply::Refusal;
 use crate::services::lxd::types::MemberConfigKey;
@@ -269,9 +270,11 @@ fn local_parts(
         networks: Vec::new(),
     };
     for (name, driver, config) in pools {
-        let made = pool_local::create(world, joiner, &name, &driver, &config).map_err(|e| {
+        let failed = |e: String| {
             Refusal::failed(e).during(&format!("Failed to create storage pool {name:?}"))
-        })?;
+        };
+        pool_ceph::join(world, joiner, through, &name, &driver).map_err(failed)?;
+        let made = pool_local::create(world, joiner, &name, &driver, &config).map_err(failed)?;
         parts.pools.push((name, made));
     }
     for (project, name, network_type, config) in networks {

@@ -72,6 +72,33 @@ fn create_pool(world: &mut World, machine: usize, name: &str, config: &Map) -> R
     Ok(made)
 }
 
+/// What a machine looks for that joins a cluster with such a pool: the image LXD marks it with.
+/// Whatever keeps it from finding that, it says the same.
+pub(super) fn join(
+    world: &mut World,
+    joiner: usize,
+    through: usize,
+    name: &str,
+    driver: &str,
+) -> Result<(), String> {
+    if driver != "ceph" {
+        return Ok(());
+    }
+    let config = world.db(through).pools.get(name).map(|row| &row.config);
+    let pool = config
+        .and_then(|c| c.get("ceph.osd.pool_name").cloned())
+        .unwrap_or_else(|| name.to_owned());
+    let there = pools(world, joiner).is_ok_and(|all| all.contains(&pool));
+    let image = (pool.clone(), format!("lxd_{pool}"));
+    let marked = world
+        .ceph_of(joiner)
+        .is_some_and(|cluster| cluster.images.contains(&image));
+    match there && marked {
+        true => Ok(()),
+        false => Err("Placeholder volume does not exist".to_owned()),
+    }
+}
+
 fn find_filesystem(
     world: &mut World,
     machine: usize,

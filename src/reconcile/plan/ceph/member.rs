@@ -11,7 +11,86 @@ use crate::reconcile::plan::{Change, Plan, Topic, View, cluster_stands, reasons,
 use crate::resources::ObjectRef;
 use crate::resources::kinds::{MemberSpec, MemberState};
 use crate::services::ceph::CephCluster;
-use crate::services::host::{CephAccess, CephDaemonKind, CephReport, CephRequest};
+use crate::services::host::{CephAccess, CephDaemonKind, CephReport, CephRequest, HostTarget};
+
+/// Adds what a machine needs of Ceph before its LXD can join: that looks for the pools it has in Ceph
+/// from the joining machine. Whether nothing stands in the way then.
+pub(in crate::reconcile::plan) fn before_joining(
+    object: &ObjectRef,
+    spec: &MemberSpec,
+    view: &View<'_>,
+    plan: &mut Plan,
+) -> bool {
+    let name = object.name.as_str();
+    let mut pools = view.world.lxd.pools.known().into_iter().flatten();
+    let uses = pools.any(|(_, pool)| matches!(&*pool.whole.value.driver, "ceph" | "cephfs"));
+    let (true, Some(has)) = (uses && packaged(view.desired).is_some(), report(name, view)) else {
+        return true;
+    };
+    let cluster = super::cluster(view).ok();
+    let fsid = cluster.map(|c| c.fsid.as_str()).unwrap_or_default();
+    if !can_use(name, has, fsid, plan) {
+        return false;
+    }
+    if !has.fsid.is_empty() && has.admin {
+        return true;
+    }
+    let Some((from, source)) = source(name, fsid, view) else {
+        plan.wait(
+            Topic::World,
+            reasons::DEPENDENCY,
+            format!("{name} needs access to Ceph to join, and no member that answers has it"),
+        );
+        return false;
+    };
+    let (from, machine) = (target(from, source), target(name, spec));
+    plan.steps.push(give_access(object, from, machine));
+    true
+}
+
+/// Whether Ceph can be used on a machine, or what is to be done there first.
+fn can_use(name: &str, has: &CephReport, fsid: &str, plan: &mut Plan) -> bool {
+    if !has.missing.is_empty() {
+        plan.wait(
+            Topic::Host(name.to_owned()),
+            reasons::SERVICE,
+            not_installed(name, &has.missing),
+        );
+        return false;
+    }
+    if !has.fsid.is_empty() && !fsid.is_empty() && has.fsid != fsid {
+        plan.refuse(
+            reasons::OTHER_CLUSTER,
+            format!(
+                "{name} is set up for another Ceph cluster, {}: if nothing of it is needed, move \
+                 /etc/ceph and /var/lib/ceph there away",
+                has.fsid
+            ),
+        );
+        return false;
+    }
+    true
+}
+
+/// Another member that has access to Ceph; while no cluster is known, one that has a monitor.
+fn source<'a>(name: &str, fsid: &str, view: &View<'a>) -> Option<(&'a str, &'a MemberSpec)> {
+    let reaches = |r: &CephReport| {
+        let stands = match fsid {
+            "" => !r.fsid.is_empty() && r.daemon(CephDaemonKind::Mon).is_some(),
+            fsid => r.fsid == fsid,
+        };
+        r.admin && stands
+    };
+    let mut others = view.desired.members().filter(|(other, _)| *other != name);
+    others.find(|(other, _)| report(other, view).is_some_and(reaches))
+}
+
+fn give_access(object: &ObjectRef, from: HostTarget, to: HostTarget) -> Step {
+    let claims = vec![Claim::exclusive(ClaimOn::Member(to.name.clone()))];
+    let sentence = format!("give {} access to Ceph", to.name);
+    let action = Action::CephAccess { from, target: to };
+    Step::new(object, action, claims, sentence)
+}
 
 /// Adds what a member that has joined needs of Ceph.
 pub(in crate::reconcile::plan) fn extend(
@@ -31,14 +110,6 @@ pub(in crate::reconcile::plan) fn extend(
     let Some(has) = report(name, view) else {
         return;
     };
-    if !has.missing.is_empty() {
-        plan.wait(
-            Topic::Host(name.to_owned()),
-            reasons::SERVICE,
-            not_installed(name, &has.missing),
-        );
-        return;
-    }
     let machine = target(name, spec);
     let claims = || vec![Claim::exclusive(ClaimOn::Member(name.to_owned()))];
     let ask = |request: CephRequest, sentence: String| {
@@ -50,6 +121,10 @@ pub(in crate::reconcile::plan) fn extend(
     };
     let (monitors, others_run) = placement(view);
     let cluster = super::cluster(view).ok();
+    let fsid = cluster.map(|c| c.fsid.as_str()).unwrap_or_default();
+    if !can_use(name, has, fsid, plan) {
+        return;
+    }
     // The machine finds out itself whether the store it has, if any, is good for anything.
     let joins = cluster.is_some_and(|c| joins(name, has, &monitors, c, view));
     let surplus = |kind: CephDaemonKind, unit: &str| {
@@ -93,34 +168,8 @@ pub(in crate::reconcile::plan) fn extend(
             ));
         }
     }
-    let others = |wanted: &str| {
-        view.desired
-            .members()
-            .filter(|(other, _)| *other != name)
-            .find(|(other, _)| {
-                report(other, view).is_some_and(|r| {
-                    let stands = !wanted.is_empty() || r.daemon(CephDaemonKind::Mon).is_some();
-                    r.admin
-                        && stands
-                        && !r.fsid.is_empty()
-                        && (wanted.is_empty() || r.fsid == wanted)
-                })
-            })
-    };
-    let fsid = cluster.map(|c| c.fsid.as_str()).unwrap_or_default();
-    if !has.fsid.is_empty() && !fsid.is_empty() && has.fsid != fsid {
-        plan.refuse(
-            reasons::OTHER_CLUSTER,
-            format!(
-                "{name} is set up for another Ceph cluster, {}: if nothing of it is needed, move \
-                 /etc/ceph and /var/lib/ceph there away",
-                has.fsid
-            ),
-        );
-        return;
-    }
     if has.fsid.is_empty() || !has.admin {
-        let Some((from, source)) = others(fsid) else {
+        let Some((from, source)) = source(name, fsid, view) else {
             // Nobody has one yet: the Cluster says why.
             finish(plan, steps);
             return;
@@ -128,15 +177,7 @@ pub(in crate::reconcile::plan) fn extend(
         mark("ceph.access", "yes", false, view, plan);
         plan.changes
             .push(Change::new("ceph.access", None, Some("yes")));
-        steps.push(Step::new(
-            object,
-            Action::CephAccess {
-                from: target(from, source),
-                target: machine.clone(),
-            },
-            claims(),
-            format!("give {name} access to Ceph"),
-        ));
+        steps.push(give_access(object, target(from, source), machine));
         finish(plan, steps);
         return;
     }
