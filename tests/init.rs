@@ -46,7 +46,7 @@ fn apart(name: &str, test: impl Future<Output = ()>) {
         runtime.block_on(test);
         return;
     }
-    let script = "mount -t sysfs sysfs /sys && ip link set lo mtu 1500 multicast on up && \
+    let script = "mount -t sysfs sysfs /sys && ip link set lo multicast on up && \
                   for n in 1 2 3; do ip address add 10.77.0.$n/16 dev lo; done && \
                   ip route add 224.0.0.0/4 dev lo && exec \"$0\" \"$@\"";
     let root = rustix::process::geteuid().is_root();

@@ -6,7 +6,7 @@ mod sim;
 use microcloud::reconcile::controller::Controller;
 use microcloud::resources::Reading;
 use microcloud::simulate::{CrashKind, Fault, FaultAction, SimCloud, SimConfig, SimInstance};
-use sim::{controller, files, mortal, portrait, says, settled, story, usual};
+use sim::{controller, files, mortal, portrait, says, settled, shown, story, usual};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -118,6 +118,40 @@ async fn a_member_leaves_when_nothing_lies_on_it_and_its_key_is_shut_out() {
     settled(&controller).await;
     assert_eq!(status_of(&cloud, "micro03").await, "Online");
     assert!(controller.memory().trust.members.contains_key("micro03"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_is_written_with_another_address_keeps_the_one_it_has() {
+    let cloud = SimCloud::new(SimConfig::of(3));
+    let controller = formed(&cloud).await;
+    let before = portrait(&cloud).await;
+    let writes = cloud.counts().total().writes;
+    let written = usual(3);
+    let moved = written.replace("10.77.0.3,", "10.77.0.33,");
+    assert_ne!(moved, written);
+    let reading = files(&[("all.yaml", moved)]);
+    controller.submit(&reading).await.expect("kept");
+    let words = "cannot change from 10.77.0.3 to 10.77.0.33";
+    says(&controller, "Member/micro03", words, LIMIT).await;
+    let (ready, _, message) = shown(&controller, "Member/micro03");
+    assert!(
+        !ready && message.contains("have it join again"),
+        "{message}"
+    );
+    // It is reached as before, and nobody takes anything from it.
+    sleep(Duration::from_secs(900)).await;
+    let told = story(&controller);
+    assert!(!told.contains("silent"), "{told}");
+    assert_eq!(portrait(&cloud).await, before);
+    let after = cloud.counts().total().writes;
+    assert!(
+        after - writes < 5,
+        "only what is accepted was kept: {}",
+        after - writes
+    );
+    let reading = files(&[("all.yaml", written)]);
+    controller.submit(&reading).await.expect("kept");
+    settled(&controller).await;
 }
 
 #[tokio::test(start_paused = true)]

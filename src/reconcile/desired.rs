@@ -4,6 +4,8 @@ use crate::resources::accepted::Accepted;
 use crate::resources::kinds::{ClusterSpec, MemberSpec, MemberState};
 use crate::resources::value::Mode;
 use crate::resources::{Diagnostic, Kind, ObjectRef, Resource, Spec};
+use crate::services::host::TrustStore;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -34,28 +36,62 @@ pub struct Desired {
     pub stale: BTreeMap<ObjectRef, Vec<Diagnostic>>,
 }
 
+/// A member that is written with another address than it has: as it is, and what is wrong.
+fn readdressed(resource: &Resource, trust: &TrustStore) -> Option<(Resource, Diagnostic)> {
+    let Spec::Member(spec) = &resource.spec else {
+        return None;
+    };
+    let has = trust.members.get(&resource.metadata.name)?.address;
+    if has == spec.address {
+        return None;
+    }
+    let wrong = Diagnostic {
+        file: resource.origin.file.clone(),
+        line: resource.origin.line,
+        column: 1,
+        length: 1,
+        excerpt: String::new(),
+        message: format!(
+            "the address of a member cannot change from {has} to {}: LXD refuses that",
+            spec.address
+        ),
+        help: Some("remove the member, and have it join again with its new address".to_owned()),
+    };
+    let mut kept = resource.clone();
+    kept.spec = Spec::Member(MemberSpec {
+        address: has,
+        ..spec.clone()
+    });
+    Some((kept, wrong))
+}
+
 impl Desired {
     /// The accepted resources of all sources; what did not change is taken over from `before`.
-    pub fn of(accepted: &Accepted, before: &Desired) -> Desired {
+    ///
+    /// Who is a member keeps the address it has joined with, whatever is written later: neither LXD
+    /// nor the databases and monitors that run there follow it, and the member would only seem lost.
+    pub fn of(accepted: &Accepted, trust: &TrustStore, before: &Desired) -> Desired {
         let mut stale = accepted.applied.stale.clone();
         stale.extend(accepted.directory.stale.clone());
-        let resources = accepted
-            .desired()
-            .into_iter()
-            .map(|(reference, resource)| {
-                let same = before
-                    .resources
-                    .get(&reference)
-                    .filter(|b| b.resource == *resource);
-                let wanted = same.cloned().unwrap_or_else(|| {
-                    Arc::new(Wanted {
-                        digest: resource.digest(),
-                        resource: resource.clone(),
-                    })
-                });
-                (reference, wanted)
-            })
-            .collect();
+        let mut resources = BTreeMap::new();
+        for (reference, resource) in accepted.desired() {
+            let mut resource = Cow::Borrowed(resource);
+            if let Some((kept, wrong)) = readdressed(&resource, trust) {
+                resource = Cow::Owned(kept);
+                stale.entry(reference.clone()).or_default().push(wrong);
+            }
+            let same = before
+                .resources
+                .get(&reference)
+                .filter(|b| b.resource == *resource);
+            let wanted = same.cloned().unwrap_or_else(|| {
+                Arc::new(Wanted {
+                    digest: resource.digest(),
+                    resource: resource.into_owned(),
+                })
+            });
+            resources.insert(reference, wanted);
+        }
         Desired { resources, stale }
     }
 

@@ -200,7 +200,11 @@ impl Controller {
                 },
                 ..Memory::default()
             });
-        let desired = Arc::new(Desired::of(&memory.accepted, &Desired::default()));
+        let desired = Arc::new(Desired::of(
+            &memory.accepted,
+            &memory.trust,
+            &Desired::default(),
+        ));
         let state = State {
             needs: Needs::of(&desired),
             desired,

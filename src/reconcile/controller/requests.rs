@@ -431,7 +431,7 @@ impl Controller {
             Some(resources) => {
                 let accepted = &state.memory.accepted;
                 let accepted = accepted.apply(resources).map_err(not_applied)?;
-                Arc::new(Desired::of(&accepted, &state.desired))
+                Arc::new(Desired::of(&accepted, &state.memory.trust, &state.desired))
             }
         };
         let view = plan::View {
@@ -610,8 +610,12 @@ fn not_applied(refused: Vec<NotApplied>) -> RequestError {
 impl Inner {
     /// Makes a new set of resources the wanted one: it is kept first, then worked on.
     async fn accept(&self, next: Accepted) -> Result<(), RequestError> {
-        let before = self.state().desired.clone();
-        let desired = Arc::new(Desired::of(&next, &before));
+        let (before, desired) = {
+            let state = self.state();
+            let before = state.desired.clone();
+            let desired = Desired::of(&next, &state.memory.trust, &before);
+            (before, Arc::new(desired))
+        };
         let mut changed: BTreeSet<ObjectRef> = BTreeSet::new();
         for (object, resource) in &desired.resources {
             let was = before.resources.get(object);

@@ -172,7 +172,7 @@ impl Scene {
             ..World::default()
         };
         Scene {
-            desired: Desired::of(&accepted, &Desired::default()),
+            desired: Desired::of(&accepted, &Default::default(), &Desired::default()),
             memory: Memory {
                 accepted: accepted.into(),
                 ..Memory::default()

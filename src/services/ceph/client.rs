@@ -160,8 +160,8 @@ impl Ceph {
         }
     }
 
-    /// Strikes an OSD that is down off the map, with its key and its place. Of one that is lost
-    /// nothing is waited for any more.
+    /// Strikes an OSD that is down off the map, with its key and its place. Ceph's managers look
+    /// whether that is safe, but for one that is lost, of which nothing is waited for any more.
     ///
     /// # Errors
     /// See [`CephError`].
@@ -172,11 +172,11 @@ impl Ceph {
                 .with("yes_i_really_mean_it", true);
             self.run(&command).await?;
         }
-        let mut command = Command::to_mgr("osd purge")
-            .with("id", id)
-            .with("yes_i_really_mean_it", true);
+        let mut command = Command::to_mgr("osd purge").with("id", id);
         if lost {
-            command = command.with("force", true);
+            command = command
+                .with("force", true)
+                .with("yes_i_really_mean_it", true);
         }
         self.run(&command).await.map(drop)
     }

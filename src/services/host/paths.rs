@@ -18,7 +18,8 @@ pub struct PathsRequest {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PathsReport {
-    /// The MTU of the interface that has the address; 0 when none has.
+    /// The MTU of the interface that has the address, or how large a packet is tried at most; 0 when
+    /// no interface has it.
     pub mtu: u32,
     /// What gets through, by the other machine's address.
     pub paths: BTreeMap<IpAddr, Reach>,

@@ -29,7 +29,7 @@ fn says(scene: &mut Scene, object: &str, change: impl FnOnce(&mut Spec)) {
     change(&mut resource.spec);
     let mut accepted = (*scene.memory.accepted).clone();
     accepted.directory.resources.insert(object, resource);
-    scene.desired = Desired::of(&accepted, &Desired::default());
+    scene.desired = Desired::of(&accepted, &scene.memory.trust, &Desired::default());
     scene.memory.accepted = accepted.into();
 }
 

@@ -105,12 +105,12 @@ async fn look(roots: &Roots, port: u16, request: PathsRequest) -> Result<PathsRe
     let has = |i: &&crate::services::host::InterfaceReport| {
         i.addresses.iter().any(|a| a.addr() == request.from)
     };
-    let Some(mtu) = interfaces.iter().find(has).map(|i| i.mtu) else {
+    let Some(mtu) = interfaces.iter().find(has).map(|i| i.mtu.min(LARGE)) else {
         return Ok(PathsReport::default());
     };
     let from = request.from;
     let tries = request.to.into_iter().map(|to| async move {
-        let reach = reach(from, SocketAddr::new(to, port), mtu.min(LARGE)).await;
+        let reach = reach(from, SocketAddr::new(to, port), mtu).await;
         (to, reach)
     });
     let paths: BTreeMap<IpAddr, Reach> = futures_util::future::join_all(tries)
