@@ -144,12 +144,15 @@ fn remove(cloud: &Cloud, host: &str, action: &str) -> Outcome {
 const REINSTALL: &str = "systemctl disable --now microcloud lxd.socket lxd ovn-controller ovn-host \
     ovn-central ovn-ovsdb-server-nb ovn-ovsdb-server-sb 'ceph-*' >/dev/null 2>&1; \
     systemctl stop 'ceph-osd@*' 'ceph-mon@*' 'ceph-mgr@*' 'ceph-mds@*' lxd.service lxd.socket; \
-    grep ' /var/lib/lxd/' /proc/mounts | cut -d' ' -f2 | sort -r | xargs -r -n1 umount -l; \
+    grep ' /var/lib/lxd/' /proc/mounts | cut -d' ' -f2 | sort -r | xargs -r -n1 umount; \
     rm -rf /var/lib/lxd/* /var/lib/microcloud /etc/ceph/* /var/lib/ceph/*/ceph-* /var/lib/ovn/* \
     /etc/ovn/* /var/lib/ceph/bootstrap-osd/*; \
     ovs-vsctl --if-exists del-br br-int; \
     ovs-vsctl remove open . external-ids ovn-remote; \
-    for d in /dev/disk/by-id/*; do dd if=/dev/zero of=$d bs=1M count=64 conv=notrunc status=none; done; \
+    for d in /dev/disk/by-id/*; do \
+        wipefs --all --force $d >/dev/null; \
+        dd if=/dev/zero of=$d bs=1M count=65 conv=notrunc,fsync status=none; \
+    done; \
     systemctl enable --now lxd.socket";
 
 #[test]
