@@ -12,6 +12,7 @@ use crate::agent::session::words::{
 use crate::services::host::HostReport;
 use crate::services::peer::session::Passphrase;
 use ask::Asker;
+use futures_util::future::select_all;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -19,6 +20,7 @@ use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -130,13 +132,27 @@ impl Client {
     }
 }
 
-/// Runs `work`, and ends it when the person at the terminal wants out.
+/// Runs `work`, and ends it when the person at the terminal wants out, or the terminal is gone: the
+/// other side is to hear of that at once.
 pub async fn until_interrupted<T>(
     work: impl Future<Output = Result<T, CommandError>>,
 ) -> Result<T, CommandError> {
+    let interrupted = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ]
+    .map(|kind| {
+        Box::pin(async move {
+            match signal(kind) {
+                Ok(mut signals) => signals.recv().await,
+                Err(_) => std::future::pending().await, // it ends the program as ever
+            }
+        })
+    });
     tokio::select! {
         done = work => done,
-        _ = tokio::signal::ctrl_c() => Err(CommandError::NotDone("aborted".to_owned())),
+        _ = select_all(interrupted) => Err(CommandError::NotDone("aborted".to_owned())),
     }
 }
 
