@@ -275,6 +275,13 @@ async fn an_agent_that_does_not_answer_ends_with_three() {
         "resume",
         "approve Disk/a/wipe@b",
         "delete profile/web",
+        "cluster list",
+        "cluster recover --yes",
+        "service list",
+        "service add",
+        "tokens list",
+        "tokens revoke micro04",
+        "waitready -t 0",
     ] {
         let ran = run(&socket, dir.path(), words, "").await;
         assert_eq!(ran.code, Some(3), "{words}: {}", ran.stderr);
@@ -767,6 +774,161 @@ async fn small_requests_are_sent_as_they_are_meant() {
         agent.asked("approve"),
         [json!({"step": "StoragePool/old/delete@old"})]
     );
+}
+
+/// The status with what two of its machines run.
+fn with_services() -> Value {
+    let placed = |service: &str, address: &str, roles: &[&str], status: &str| json!({"service": service, "address": address, "roles": roles, "status": status});
+    let mut status = api("status");
+    status["machines"]["micro01"]["services"] = json!([
+        placed(
+            "LXD",
+            "10.77.0.1:8443",
+            &["database-leader", "database"],
+            "Online"
+        ),
+        placed("OVN", "10.78.0.1", &["central", "chassis"], "Online"),
+        placed("Ceph", "10.77.0.1", &["mon", "mgr", "osd.0"], "mgr failed"),
+    ]);
+    status["machines"]["micro02"]["services"] =
+        json!([placed("LXD", "10.77.0.2:8443", &[], "Evacuated")]);
+    status
+}
+
+#[tokio::test]
+async fn members_and_services_are_listed_in_every_format() {
+    let agent = Agent::start().await;
+    agent.only_answers("status", with_services());
+    let ran = agent.run("cluster list").await;
+    assert_data_eq!(ran.transcript(), file!["cli/cluster_list.txt"]);
+    let ran = agent.run("cluster list -f csv").await;
+    assert_data_eq!(ran.transcript(), file!["cli/cluster_list_csv.txt"]);
+    let table = agent.run("cluster list").await.stdout;
+    assert_eq!(agent.run("cluster ls --format compact").await.stdout, table);
+    let json = agent.run("cluster list -o json").await.stdout;
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json[0]["services"][2]["roles"][2], "osd.0");
+    assert_eq!(json[2]["status"], "Unreachable");
+    let yaml = agent.run("cluster list -f yaml").await.stdout;
+    let yaml: Value = serde_yaml::from_str(&yaml).expect("YAML");
+    assert_eq!(yaml, json);
+    assert_eq!(agent.run("cluster list -f nonsense").await.code, Some(2));
+
+    let ran = agent.run("service list").await;
+    assert_data_eq!(ran.transcript(), file!["cli/service_list.txt"]);
+    let ran = agent.run("service list -f csv").await;
+    assert_data_eq!(ran.transcript(), file!["cli/service_list_csv.txt"]);
+    let json = agent.run("service list -f json").await.stdout;
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        (&json[1]["service"], &json[1]["name"]),
+        (&json!("OVN"), &json!("micro01"))
+    );
+}
+
+#[tokio::test]
+async fn a_service_is_only_added_where_no_file_says_otherwise() {
+    let agent = Agent::start().await;
+    let ran = agent.run("service add --yes --uplink up0").await;
+    assert_data_eq!(ran.transcript(), file!["cli/service_add_of_a_file.txt"]);
+    let mut resources = api("resources");
+    for resource in resources.as_array_mut().expect("a list") {
+        if resource["kind"] == "Cluster" {
+            resource["origin"]["source"] = json!("applied");
+            resource["spec"]["ovn"] = json!({"provider": "packaged"});
+            resource["spec"]["ceph"] = json!({"provider": "packaged"});
+        }
+    }
+    agent.only_answers("resources", resources);
+    let ran = agent.run("service add").await;
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("nothing is left to add"),
+        "{}",
+        ran.stderr
+    );
+    let ran = agent.run("service add --ceph-disk micro01=/dev/sdb").await;
+    assert!(
+        ran.stderr.contains("Ceph is set up already"),
+        "{}",
+        ran.stderr
+    );
+    assert!(agent.asked("apply").is_empty());
+}
+
+#[tokio::test]
+async fn tokens_are_listed_without_their_secrets_and_revoked() {
+    let agent = Agent::start().await;
+    let one = json!({
+        "name": "micro04",
+        "kind": "token",
+        "member": "micro01",
+        "expiresAt": "2030-01-01T03:00:00Z",
+    });
+    agent.answers("agent/tokens", json!([one]));
+    agent.answers("agent/tokens/revoke", json!([one]));
+    let ran = agent.run("tokens list").await;
+    assert_data_eq!(ran.transcript(), file!["cli/tokens_list.txt"]);
+    let ran = agent.run("tokens revoke micro04").await;
+    assert_eq!(ran.stdout, "token micro04 revoked\n");
+    assert_eq!(
+        agent.asked("agent/tokens/revoke"),
+        [json!({"name": "micro04"})]
+    );
+}
+
+#[tokio::test]
+async fn the_database_is_brought_back_when_somebody_is_sure() {
+    let agent = Agent::start().await;
+    let mut recovery = json!({
+        "name": "micro03",
+        "refused": "LXD's database has its majority",
+        "lost": ["micro01", "micro02"],
+        "left": ["Ceph lost 2 of 3 monitors."],
+    });
+    agent.only_answers("agent/recovery", recovery.clone());
+    let ran = agent.run("cluster recover --yes").await;
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(ran.stderr, "error: LXD's database has its majority\n");
+    recovery["refused"] = Value::Null;
+    agent.only_answers("agent/recovery", recovery.clone());
+    let ran = run(&agent.socket(), agent.dir.path(), "cluster recover", "\n").await;
+    assert_eq!(ran.code, Some(1), "no is the default");
+    assert_eq!(agent.asked("agent/recovery").len(), 2);
+    agent.only_answers("agent/recovery", recovery);
+    agent.answers(
+        "agent/recovery",
+        json!({"copy": "/var/lib/lxd/database.before-recovery-1"}),
+    );
+    agent.only_answers("status", ready(&["Cluster/demo"], 42));
+    let ran = agent.run("cluster recover --yes").await;
+    assert_data_eq!(ran.transcript(), file!["cli/cluster_recover.txt"]);
+}
+
+#[tokio::test]
+async fn waitready_waits_for_the_agent_and_for_lxd() {
+    let agent = Agent::start().await;
+    let report = |lxd: Value| {
+        json!({
+            "name": "micro01", "agentVersion": "", "fingerprint": "", "machineId": "",
+            "bootId": "", "lxd": lxd, "disks": [], "interfaces": [],
+        })
+    };
+    let silent = report(json!({"state": "notRunning", "reason": "no socket"}));
+    agent.answers("agent/report", silent.clone());
+    agent.answers("agent/report", report(json!({"state": "running"})));
+    assert_eq!(agent.run("waitready -t 20").await.code, Some(0));
+    assert_eq!(agent.asked("agent/report").len(), 2);
+    agent.only_answers("agent/report", silent);
+    let ran = agent.run("waitready --timeout 1s").await;
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (Some(1), "error: LXD does not answer: no socket\n")
+    );
+    let nowhere = agent.dir.path().join("nowhere");
+    let ran = run(&nowhere, agent.dir.path(), "waitready -t 1", "").await;
+    assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+    assert_eq!(agent.run("waitready -t nonsense").await.code, Some(2));
 }
 
 #[tokio::test]

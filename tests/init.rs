@@ -1,4 +1,4 @@
-//! `init`, `join`, `add` and `discover` as programs, answered through pipes: real agents with real TLS
+//! `init`, `join`, `add` and `preseed` as programs, answered through pipes: real agents with real TLS
 //! and mDNS between them, each beside a simulated LXD. A test runs again in a network of its own (which
 //! needs root, or user namespaces), where the machines' addresses are those of its loopback.
 
@@ -260,6 +260,29 @@ async fn forming() {
     assert_eq!(machines.members().await, 3);
     let (code, said) = machines.run(3, "status").await;
     assert_eq!(code, Some(0), "{said}");
+
+    // What users of MicroCloud ask next.
+    let (code, said) = machines.run(3, "waitready").await;
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = machines.run(3, "cluster list -f csv").await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(
+        said.lines().filter(|l| l.contains("database")).count(),
+        3,
+        "{said}"
+    );
+    let (code, said) = machines.run(2, "service list").await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("not set up: microcloud service add"),
+        "{said}"
+    );
+    let (code, said) = machines.run(2, "service add --yes").await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("nothing was chosen"), "{said}");
+    let (code, said) = machines.run(2, "cluster recover --yes").await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("has its majority"), "{said}");
 }
 
 #[test]
@@ -307,7 +330,177 @@ async fn aborting() {
         assert!(said.contains("given up on micro01: aborted"), "{said}");
         assert!(!machines.path(2, "state").join("trust.json").exists());
     }
+    // One that somebody else on the machine ends by its name.
+    let mut init = machines.begin(1, "init");
+    init.give("yes\n").await;
+    init.line("passphrase:").await;
+    let (code, said) = machines.run(1, "tokens list -f csv").await;
+    assert_eq!(code, Some(0), "{said}");
+    let (name, rest) = said.split_once(',').expect("a session");
+    assert!(rest.starts_with("session,micro01,20"), "{said}");
+    let (code, said) = machines.run(1, &format!("tokens revoke {name}")).await;
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = init.end().await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("was revoked on micro01"), "{said}");
+    let (code, said) = machines.run(1, &format!("tokens revoke {name}")).await;
+    assert_eq!(code, Some(2), "{said}");
     // Without a person, what is missing is told.
     let (code, said) = machines.run(2, "join --yes").await;
     assert_eq!(code, Some(2), "{said}");
+}
+
+#[test]
+fn one_preseed_on_all_machines_forms_a_cloud_and_another_adds_to_it() {
+    apart(
+        "one_preseed_on_all_machines_forms_a_cloud_and_another_adds_to_it",
+        preseeding(),
+    );
+}
+
+/// What the machines of a preseed know.
+const SECRET: &str = "one two three four";
+
+async fn preseeding() {
+    let machines = Machines::start(3).await;
+    let keep = |name: &str, text: &str| {
+        let file = machines.path(0, name);
+        std::fs::write(&file, text).expect("a file");
+        file.display().to_string()
+    };
+    // By multicast, from a file and from the standard input.
+    let text = format!(
+        "initiator: micro01\nlookup_subnet: 10.77.0.0/16\nlookup_timeout: 30\n\
+         session_passphrase: {SECRET}\nsystems:\n- name: micro01\n- name: micro02\n"
+    );
+    let forms = keep("forms", &text);
+    let mut join = machines.begin(2, "preseed --timeout 60s");
+    join.give(&text).await;
+    drop(join.given.take());
+    let init = machines.begin(1, &format!("preseed -f {forms} --timeout 60s"));
+    let (code, init) = init.end().await;
+    assert_eq!(code, Some(0), "{init}");
+    assert!(init.contains("kind: Member"), "{init}");
+    assert!(init.contains("internalSubnet: 10.77.0.0/16"), "{init}");
+    let (code, join) = join.end().await;
+    assert_eq!(code, Some(0), "{join}");
+    assert!(join.contains("micro01 at 10.77.0.1"), "{join}");
+    assert_eq!(machines.members().await, 2);
+    for said in [&init, &join] {
+        assert!(!said.contains(SECRET), "{said}");
+    }
+
+    // Run again it goes on with what there is, on both; but it is no way to add.
+    for (number, words) in [(1, "goes on with it"), (2, "a member already")] {
+        let again = machines.begin(number, &format!("preseed -f {forms} --timeout 20s"));
+        let (code, said) = again.end().await;
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+    let larger = keep("larger", &format!("{text}- name: micro03\n"));
+    let (code, said) = machines
+        .begin(1, &format!("preseed -f {larger}"))
+        .end()
+        .await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("without micro03"), "{said}");
+
+    // By address, to the member that does not control.
+    let adds = keep(
+        "adds",
+        &format!(
+            "initiator_address: 10.77.0.2\nlookup_timeout: 30\nsession_passphrase: {SECRET}\n\
+             systems:\n- name: micro03\n  address: 10.77.0.3\n"
+        ),
+    );
+    let add = machines.begin(2, &format!("preseed -f {adds} --timeout 60s"));
+    let join = machines.begin(3, &format!("preseed -f {adds} --timeout 60s"));
+    let (code, said) = add.end().await;
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = join.end().await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(machines.members().await, 3);
+    let (code, said) = machines.begin(2, &format!("preseed -f {adds}")).end().await;
+    assert_eq!(code, Some(0), "{said}");
+    let both = keep(
+        "both",
+        &format!(
+            "initiator: micro02\nlookup_subnet: 10.77.0.0/16\nsession_passphrase: {SECRET}\n\
+             systems:\n- name: micro03\n- name: micro04\n"
+        ),
+    );
+    let (code, said) = machines.begin(2, &format!("preseed -f {both}")).end().await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("micro03 is in the cloud already"), "{said}");
+}
+
+#[test]
+fn a_preseed_that_does_not_fit_leaves_nothing() {
+    apart("a_preseed_that_does_not_fit_leaves_nothing", unfit());
+}
+
+async fn unfit() {
+    let machines = Machines::start(2).await;
+    let head = format!(
+        "initiator: micro01\nlookup_subnet: 10.77.0.0/16\nlookup_timeout: 3\n\
+         session_passphrase: {SECRET}\n"
+    );
+    let file = machines.path(0, "preseed");
+    let begin = |number: u8, rest: &str| {
+        std::fs::write(&file, format!("{head}{rest}")).expect("a file");
+        machines.begin(number, &format!("preseed -f {}", file.display()))
+    };
+    for (rest, code, words) in [
+        (
+            "systems: [{name: micro01, adress: 10.77.0.1}]\n",
+            2,
+            ":5:27",
+        ),
+        (
+            "systems: [{name: micro07}]\n",
+            2,
+            "the initiator among its `systems`",
+        ),
+        (
+            "systems: [{name: micro01}, {name: micro02}]\n",
+            1,
+            "micro02 did not come",
+        ),
+        (
+            "systems: [{name: micro01}]\nstorage: {ceph: [{find: size > 900TiB}]}\n",
+            2,
+            "0 free disks of the machines match, and there must be at least 1",
+        ),
+    ] {
+        let (ended, said) = begin(1, rest).end().await;
+        assert_eq!(ended, Some(code), "{said}");
+        assert!(said.contains(words), "{said}");
+        assert!(!said.contains(SECRET), "{said}");
+    }
+    // One that has no part in it, and one whose initiator never comes.
+    let (code, said) = begin(2, "systems: [{name: micro01}]\n").end().await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("this machine is micro02"), "{said}");
+    let (code, said) = begin(2, "systems: [{name: micro01}, {name: micro02}]\n")
+        .end()
+        .await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no session is open"), "{said}");
+    // The disks are judged when all are there; who waits is told.
+    let rest = "systems: [{name: micro01}, {name: micro02}]\nstorage:\n  local:\n  - find: size > 900TiB\n";
+    let (init, join) = (begin(1, rest), begin(2, rest));
+    let (code, said) = init.end().await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("error: 0 machines have such a disk"),
+        "{said}"
+    );
+    let (code, said) = join.end().await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("given up on micro01"), "{said}");
+    for number in 1..=2 {
+        assert!(!machines.path(number, "state").join("trust.json").exists());
+        let (_, left) = machines.run(number, "get -o name").await;
+        assert!(!left.contains('/'), "{left}");
+    }
 }

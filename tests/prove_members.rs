@@ -6,7 +6,7 @@
 mod common;
 
 use common::proof::{Page, versions};
-use common::real::{Cloud, DIRECTORY, FIRST, Outcome, unready, wait};
+use common::real::{self, CLUSTER, Cloud, DIRECTORY, FIRST, Outcome, THINGS, unready, wait};
 use common::whole;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -251,6 +251,167 @@ fn members_come_and_go_and_nothing_is_lost() -> Outcome {
             Instant::now(),
             &whole::HOSTS,
         )?;
+        page.keep()
+    })
+}
+
+/// Applies LXD alone, as somebody without a directory does.
+fn apply_lxd(cloud: &Cloud) -> Outcome {
+    let mut all = format!("{CLUSTER}---\n{THINGS}");
+    for host in cloud.hosts() {
+        all.push_str(&format!("---\n{}", cloud.member(&host)?));
+    }
+    let words = [
+        "microcloud",
+        "apply",
+        "-f",
+        "-",
+        "--wait",
+        "--timeout",
+        "90s",
+    ];
+    cloud.must_with(FIRST, &words, &all).map(drop)
+}
+
+#[test]
+#[ignore = "takes some minutes: make prove"]
+fn a_database_that_lost_its_majority_is_brought_back() -> Outcome {
+    let mut page = Page::new(
+        "recover.md",
+        "LXD's database without a majority",
+        "Three real hosts with LXD, no watched directory. Two are killed for good, the one that \
+         controls among them; `microcloud cluster recover` on the third brings LXD's database back, \
+         and the lost members are given up with `microcloud remove --force`. Seconds from the kill.",
+        "scripts/prove prove_members",
+    );
+    real::with("t-recover", 3, |cloud| {
+        page.line(&versions(cloud)?);
+        let hosts = cloud.hosts();
+        let all: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        cloud.start_agents(&all)?;
+        apply_lxd(cloud)?;
+        let last = "micro03";
+        let recover = ["microcloud", "cluster", "recover", "--yes"];
+        let refused = cloud.run(last, &recover, "")?;
+        assert_eq!(refused.status.code(), Some(1));
+        let said = real::text(&refused.stderr);
+        assert!(said.contains("has its majority"), "{said}");
+
+        for lost in [FIRST, "micro02"] {
+            cloud.kill(lost)?;
+        }
+        let begun = Instant::now();
+        page.line("| what | after, s |\n|---|---|");
+        let mut row = |what: &str| {
+            let row = format!("| {what} | {:.1} |", begun.elapsed().as_secs_f64());
+            eprintln!("{row}");
+            page.line(&row);
+        };
+        let said = cloud.must(last, &recover)?;
+        eprintln!("{said}");
+        assert!(
+            said.contains("micro01, micro02 must never be started again"),
+            "{said}"
+        );
+        assert!(said.contains("micro03 controls again"), "{said}");
+        row("`microcloud cluster recover --yes` has ended");
+        let members = cloud.members(last)?;
+        assert_eq!(members.len(), 3, "{members:?}");
+        let web = cloud.lxc(last, &["profile", "get", "web", "limits.cpu"])?;
+        assert_eq!(web.trim(), "2", "what was written is there");
+        let status = cloud.status(last)?;
+        assert!(!status.cached, "somebody controls: {:?}", status.reason);
+        let words = [
+            "microcloud",
+            "remove",
+            FIRST,
+            "micro02",
+            "--force",
+            "--wait",
+            "--timeout",
+            "150s",
+        ];
+        eprintln!("{}", cloud.must(last, &words)?);
+        row("`microcloud remove micro01 micro02 --force --wait` has ended");
+        let members = cloud.members(last)?;
+        assert_eq!(members.keys().collect::<Vec<_>>(), [last]);
+        for lost in [FIRST, "micro02"] {
+            cloud.must(last, &["microcloud", "delete", &format!("member/{lost}")])?;
+        }
+        // It is a cloud of one, and takes changes.
+        let web = "apiVersion: microcloud.dev/v1\nkind: Profile\nmetadata: {name: web}\n\
+                   spec: {config: {limits.cpu: 3}}\n";
+        let words = [
+            "microcloud",
+            "apply",
+            "-f",
+            "-",
+            "--wait",
+            "--timeout",
+            "60s",
+        ];
+        cloud.must_with(last, &words, web)?;
+        let cpu = cloud.lxc(last, &["profile", "get", "web", "limits.cpu"])?;
+        assert_eq!(cpu.trim(), "3");
+        let listed = cloud.must(last, &["microcloud", "cluster", "list", "-f", "csv"])?;
+        assert_eq!(listed.lines().count(), 1, "{listed}");
+        page.keep()
+    })
+}
+
+#[test]
+#[ignore = "takes some minutes: make prove"]
+fn ceph_and_ovn_are_added_to_a_cloud_that_was_set_up_without() -> Outcome {
+    let mut page = Page::new(
+        "service_add.md",
+        "Ceph and OVN are added later",
+        "Three real hosts with LXD alone; `microcloud service add` adds Ceph and OVN, and new \
+         instances have both. Seconds from the command.",
+        "scripts/prove prove_members",
+    );
+    whole::with("t-service", |cloud| {
+        page.line(&versions(cloud)?);
+        cloud.start_agents(&whole::HOSTS)?;
+        apply_lxd(cloud)?;
+        let view = cloud.view()?;
+        let outside = |end: &str| view.uplink.replace(".0/24", end);
+        let range = format!("{}-{}", outside(".100"), outside(".200"));
+        let gateway = outside(".1/24");
+        let mut words = vec!["microcloud", "service", "add", "--yes", "--profile"];
+        let disks = whole::HOSTS.map(|h| format!("{h}=/dev/disk/by-id/sandbox-{h}-disk2"));
+        for disk in &disks {
+            words.extend(["--ceph-disk", disk]);
+        }
+        words.extend([
+            "--uplink",
+            "up0",
+            "--ipv4-gateway",
+            &gateway,
+            "--ipv4-range",
+            &range,
+        ]);
+        words.extend(["--underlay", &view.underlay, "--timeout", "200s"]);
+        let begun = Instant::now();
+        let said = cloud.must("micro02", &words)?;
+        eprintln!("{said}");
+        let took = begun.elapsed().as_secs_f64();
+        whole::settled(cloud, LONG)?;
+        page.line(&format!("All of it was Ready after {took:.1} s.\n"));
+        let root = cloud.lxc(
+            FIRST,
+            &["profile", "device", "get", "default", "root", "pool"],
+        )?;
+        assert_eq!(root.trim(), "remote");
+        let nic = ["profile", "device", "get", "default", "eth0", "network"];
+        assert_eq!(cloud.lxc(FIRST, &nic)?.trim(), "default");
+        cloud.wait_formed(&whole::HOSTS, FORMING)?;
+        let listed = cloud.must(FIRST, &["microcloud", "service", "list"])?;
+        eprintln!("{listed}");
+        assert_eq!(listed.matches("central, chassis").count(), 3, "{listed}");
+        assert_eq!(listed.matches("mon, mgr").count(), 3, "{listed}");
+        page.line(&format!("```\n{}\n```", listed.trim_end()));
+        let more = cloud.run(FIRST, &["microcloud", "service", "add", "--yes"], "")?;
+        assert!(real::text(&more.stderr).contains("nothing is left to add"));
         page.keep()
     })
 }

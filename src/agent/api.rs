@@ -3,6 +3,7 @@
 
 use crate::reconcile::controller::{Applied, PlanReport, StatusReport};
 use crate::reconcile::history::Event;
+use crate::reconcile::placement::Placed;
 use crate::resources::{ObjectRef, Resource};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,9 @@ pub struct MachineStatus {
     /// touched until it is back. The end of a sentence; empty when it carries nothing.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub burden: String,
+    /// What it runs, as it was seen last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Placed>,
 }
 
 /// `GET /v1/resources`: the accepted resources.

@@ -420,6 +420,7 @@ async fn handle(
 ) -> Response {
     match (method, request) {
         (&Method::GET, "resources") => Json(controller.resources()).into_response(),
+        (&Method::GET, "reports") => Json(controller.reports()).into_response(),
         (&Method::GET, "events") => Json(events(controller, since).await).into_response(),
         (&Method::GET, "export") => exported(&controller.everything().await, since.mode()),
         (&Method::POST, "apply") => match decode::<Apply>(body) {

@@ -7,6 +7,7 @@ use super::witness::Silent;
 use crate::reconcile::Controller;
 use crate::reconcile::clock::age;
 use crate::reconcile::controller::StatusReport;
+use crate::reconcile::placement::UNREACHABLE;
 use crate::reconcile::plan::reasons;
 use crate::resources::{Kind, ObjectRef};
 use crate::services::peer::VERSION;
@@ -36,6 +37,7 @@ pub(super) fn machines_of(controller: &Controller) -> BTreeMap<String, MachineSt
                 agent_version: machine.agent_version,
                 service: machine.service,
                 burden: machine.burden,
+                services: machine.services,
             };
             (name, shown)
         })
@@ -133,6 +135,9 @@ fn lost(status: &mut AgentStatus, name: &str, silent: &Silent) {
         machine.burden
     );
     machine.answers = false;
+    for placed in &mut machine.services {
+        placed.status = UNREACHABLE.to_owned();
+    }
     machine.message = Some(message.clone());
     let object = ObjectRef::new(Kind::Member, name);
     let objects = status.report.iter_mut().flat_map(|r| &mut r.objects);

@@ -19,9 +19,11 @@ pub mod lead;
 pub mod lxd_watch;
 pub mod machine;
 pub mod office;
+pub mod recover;
 mod serve;
 pub mod server;
 pub mod session;
+pub mod tokens;
 pub mod trust;
 pub mod witness;
 
@@ -216,7 +218,13 @@ impl Agent {
         office.set_joining(Arc::clone(&sessions.joining));
         let routes = Routes {
             door: Some(Arc::clone(&sessions.door)),
-            control: control::local_routes(Arc::clone(&office)).merge(session::routes(sessions)),
+            control: control::local_routes(Arc::clone(&office))
+                .merge(recover::routes(Arc::clone(&office)))
+                .merge(tokens::routes(
+                    Arc::clone(&office),
+                    Arc::clone(&sessions.door),
+                ))
+                .merge(session::routes(sessions)),
             peer: control::peer_routes(office),
         };
         self.run(routes).await

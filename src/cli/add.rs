@@ -3,15 +3,17 @@
 use super::Exit;
 use super::client::Client;
 use super::error::CommandError;
-use super::init::{approving, check, confirm, take_in, wiped};
-use super::ready::{self, Wanted};
+use super::init::{check, conclude, confirm};
+use super::ready::Wanted;
 use super::session::ask::Asker;
 use super::session::machines::{self, Share};
 use super::session::{Session, SessionArgs, until_interrupted};
 use crate::resources::setup::{self, SetupMember};
 use crate::resources::{Kind, Resource, Spec};
 use crate::services::host::HostReport;
+use ipnet::IpNet;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 /// Arguments of `microcloud add`.
 #[derive(Debug, clap::Args)]
@@ -65,18 +67,13 @@ pub async fn run(args: Args, client: &Client) -> Result<Exit, CommandError> {
         &mut session,
     ))
     .await;
-    let applied = match decided {
-        Ok((resources, joiners)) => take_in(client, session.as_ref(), resources, joiners).await,
-        Err(error) => Err(error),
-    };
-    if let Some(session) = &session {
-        session.end(applied.as_ref().err()).await;
-    }
-    let applied = applied?;
-    let objects = applied.iter().map(Resource::reference).collect();
-    let wanted = Wanted::Objects(objects);
-    let waiting = ready::wait(client, &wanted, args.session.timeout);
-    approving(client, &wiped(&applied), waiting).await
+    let timeout = args.session.timeout;
+    conclude(client, session.as_ref(), decided, all_of, timeout).await
+}
+
+/// Exactly these resources.
+pub(super) fn all_of(resources: &[Resource]) -> Wanted {
+    Wanted::Objects(resources.iter().map(Resource::reference).collect())
 }
 
 async fn decide(
@@ -98,29 +95,21 @@ async fn decide(
     });
     let flag = args.session.address.or(written);
     let address = machines::own_address(own, flag, None, ask).await?;
-    let open = session.insert(Session::open(client, &args.session, address.addr()).await?);
+    let opening = args.session.opening(address.addr())?;
+    let open = session.insert(Session::open(client, &opening).await?);
     let expected = Some(&expected).filter(|names| !names.is_empty());
     let joiners = open
         .gather(ask, expected, args.session.lookup_timeout)
         .await?;
     let reports: Vec<&HostReport> = joiners.iter().filter_map(|j| j.report.as_ref()).collect();
-    let underlay = present.iter().find_map(|r| match &r.spec {
-        Spec::Cluster(spec) => spec.ovn.as_ref()?.underlay_subnet,
-        _ => None,
-    });
+    let underlay = underlay(present);
     let mut members = Vec::new();
     for (joiner, report) in joiners.iter().zip(&reports) {
-        let tunnel = match &underlay {
-            None => None,
-            Some(subnet) => Some(machines::address_in(report, subnet).ok_or_else(|| {
-                CommandError::Usage(format!("{} has no address in {subnet}", joiner.name))
-            })?),
-        };
         members.push(SetupMember {
             name: joiner.name.clone(),
             address: joiner.address,
             fingerprint: joiner.fingerprint.clone(),
-            underlay: tunnel,
+            underlay: tunnel(report, underlay.as_ref())?,
         });
     }
     let pool = |name: &str| {
@@ -167,7 +156,7 @@ async fn decide(
     let documents = setup::additions(&members, &local, &ceph);
     let mut resources = check(&documents, present)?;
     let mut shown = documents;
-    if let Some(uplink) = uplink(args, present, &reports, ask).await? {
+    if let Some(uplink) = uplink(&args.uplink, present, &reports, ask).await? {
         let text = serde_json::to_value(&uplink).ok();
         let text = text.and_then(|value| serde_yaml::to_string(&value).ok());
         shown.push_str(&format!("---\n{}", text.unwrap_or_default()));
@@ -177,9 +166,33 @@ async fn decide(
     Ok((resources, joiners.len()))
 }
 
+/// The subnet of the cloud's tunnels, when that is one of its own.
+pub(super) fn underlay(present: &[Resource]) -> Option<IpNet> {
+    present.iter().find_map(|r| match &r.spec {
+        Spec::Cluster(spec) => spec.ovn.as_ref()?.underlay_subnet,
+        _ => None,
+    })
+}
+
+/// The address of a machine for tunnels, when those have a subnet of their own.
+///
+/// # Errors
+/// It has none there.
+pub(super) fn tunnel(
+    report: &HostReport,
+    underlay: Option<&IpNet>,
+) -> Result<Option<IpAddr>, CommandError> {
+    let Some(subnet) = underlay else {
+        return Ok(None);
+    };
+    let found = machines::address_in(report, subnet);
+    let missing = || CommandError::Usage(format!("{} has no address in {subnet}", report.name));
+    found.map(Some).ok_or_else(missing)
+}
+
 /// The uplink with the interfaces of the new machines, when it names them one by one.
-async fn uplink(
-    args: &Args,
+pub(super) async fn uplink(
+    flags: &[String],
     present: &[Resource],
     reports: &[&HostReport],
     ask: &mut Asker,
@@ -190,7 +203,7 @@ async fn uplink(
     let Some(mut uplink) = found.cloned() else {
         return Ok(None);
     };
-    let chosen = machines::uplinks(&args.uplink, reports, ask).await?;
+    let chosen = machines::uplinks(flags, reports, ask).await?;
     if let Spec::Uplink(spec) = &mut uplink.spec {
         spec.interfaces.extend(chosen);
     }

@@ -6,6 +6,7 @@ use crate::agent::api;
 use crate::agent::control_client::{ControlClient, ControlError};
 use crate::convert::export::Exported;
 use crate::resources::Resource;
+use crate::services::host::HostReport;
 use axum::body::Bytes;
 use axum::http::Method;
 use serde::Serialize;
@@ -96,6 +97,14 @@ impl Client {
     /// No answer came.
     pub async fn resources(&self) -> Result<Vec<Resource>, ClientError> {
         self.look::<api::Resources>("/v1/resources", None).await
+    }
+
+    /// All machines of the members, as the controller saw them last.
+    ///
+    /// # Errors
+    /// No answer came.
+    pub async fn reports(&self) -> Result<Vec<HostReport>, ClientError> {
+        self.look("/v1/reports", None).await
     }
 
     /// The running cluster as resources; `enforce` leaves `mode: Report` out.
@@ -197,6 +206,17 @@ impl Client {
         ask: &impl Serialize,
     ) -> Result<T, ClientError> {
         let answer = self.post(path, ask).await?;
+        self.understand(path, &answer)
+    }
+
+    /// As [`Client::work`], for what takes longer.
+    pub(super) async fn work_for<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        ask: &Value,
+        deadline: Duration,
+    ) -> Result<T, ClientError> {
+        let answer = self.send(Method::POST, path, Some(ask), deadline).await?;
         self.understand(path, &answer)
     }
 

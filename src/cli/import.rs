@@ -67,6 +67,7 @@ pub fn run(args: Args) -> Exit {
         format: args.format,
         addresses: args.address.into_iter().collect(),
         mode: args.enforce.then_some(Mode::Enforce),
+        seen: None,
     };
     let imported = match import(&files, &options) {
         Ok(imported) => imported,
@@ -80,7 +81,8 @@ pub fn run(args: Args) -> Exit {
     save(&imported.documents, &args.output, args.force)
 }
 
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+/// A file, or the standard input for `-`.
+pub(super) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     if path != Path::new("-") {
         return std::fs::read(path);
     }
@@ -89,7 +91,8 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn warn(imported: &Imported) {
+/// Shows what is left out or will be otherwise.
+pub(super) fn warn(imported: &Imported) {
     let shown = render::warnings(&imported.warnings, Paint::of_stderr().on());
     if !shown.is_empty() {
         tell(&format!("{shown}\n"));

@@ -7,19 +7,15 @@ use super::output::{Paint, print, tell};
 use super::ready::{self, Wanted};
 use super::session::ask::Asker;
 use super::session::machines::{self, Share};
+use super::session::services::{self, CephArgs, OvnArgs};
 use super::session::{Session, SessionArgs, until_interrupted};
 use crate::agent::api;
 use crate::agent::session::words::JoinerStatus;
 use crate::resources::draft::Draft;
-use crate::resources::setup::{
-    DistributedNetwork, DistributedStorage, LocalStorage, Setup, SetupDisk, SetupMember,
-};
+use crate::resources::setup::{LocalStorage, Setup, SetupMember};
 use crate::resources::{Kind, Resource, SourceName, render};
 use crate::services::host::{HostReport, LxdReport};
-use ipnet::IpNet;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::str::FromStr;
 use std::time::Duration;
 
 /// Arguments of `microcloud init`.
@@ -53,57 +49,15 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["local_disk", "local_driver"])]
     no_local: bool,
 
-    /// A disk for distributed storage
-    #[arg(long, value_name = "MEMBER=PATH")]
-    ceph_disk: Vec<String>,
-
-    /// No distributed storage
-    #[arg(long, conflicts_with = "ceph_disk")]
-    no_ceph: bool,
+    #[command(flatten)]
+    ceph: CephArgs,
 
     /// Chosen disks may be destroyed though they are not empty
     #[arg(long)]
     wipe: bool,
 
-    /// A file system on the distributed storage
-    #[arg(long)]
-    cephfs: bool,
-
-    /// The subnet of Ceph's clients and monitors
-    #[arg(long, value_name = "CIDR")]
-    ceph_public_network: Option<IpNet>,
-
-    /// The subnet of Ceph's replication
-    #[arg(long, value_name = "CIDR")]
-    ceph_internal_network: Option<IpNet>,
-
-    /// The interface that leads outside: for all machines, or MEMBER=NAME
-    #[arg(long, value_name = "NAME")]
-    uplink: Vec<String>,
-
-    /// No distributed networking
-    #[arg(long, conflicts_with = "uplink")]
-    no_ovn: bool,
-
-    /// The gateway outside, with the prefix length
-    #[arg(long, value_name = "CIDR")]
-    ipv4_gateway: Option<String>,
-
-    /// Addresses outside that may be taken
-    #[arg(long, value_name = "FIRST-LAST")]
-    ipv4_range: Option<String>,
-
-    /// The gateway outside, with the prefix length
-    #[arg(long, value_name = "CIDR")]
-    ipv6_gateway: Option<String>,
-
-    /// Name servers
-    #[arg(long, value_delimiter = ',', value_name = "IP")]
-    dns: Vec<IpAddr>,
-
-    /// A subnet of its own for tunnels between the machines
-    #[arg(long, value_name = "CIDR")]
-    underlay: Option<IpNet>,
+    #[command(flatten)]
+    ovn: OvnArgs,
 }
 
 /// Runs the command: 0 when all is ready.
@@ -119,34 +73,56 @@ pub async fn run(args: Args, client: &Client) -> Result<Exit, CommandError> {
         return ready::wait(client, &Wanted::All, args.session.timeout).await;
     }
     let own = client.report().await?;
-    match &own.lxd {
-        LxdReport::Running(lxd) if lxd.clustered => {
-            let message = format!("the {} of this machine is in a cluster already", lxd.server);
-            return Err(CommandError::Usage(message));
-        }
-        LxdReport::Running(_) => {}
-        _ => {
-            let message = "no LXD answers on this machine: install it first".to_owned();
-            return Err(CommandError::Usage(message));
-        }
-    }
+    fit(&own)?;
     let mut ask = Asker::new(args.session.yes);
     let mut session = None;
     let decided = until_interrupted(decide(&args, client, &own, &mut ask, &mut session)).await;
+    let timeout = args.session.timeout;
+    conclude(client, session.as_ref(), decided, |_| Wanted::All, timeout).await
+}
+
+/// Whether a cloud can begin on a machine.
+///
+/// # Errors
+/// Its LXD is in a cluster, or does not answer.
+pub(super) fn fit(own: &HostReport) -> Result<(), CommandError> {
+    let message = match &own.lxd {
+        LxdReport::Running(lxd) if lxd.clustered => {
+            format!("the {} of this machine is in a cluster already", lxd.server)
+        }
+        LxdReport::Running(_) => return Ok(()),
+        _ => "no LXD answers on this machine: install it first".to_owned(),
+    };
+    Err(CommandError::Usage(message))
+}
+
+/// Takes the joiners in with what was decided, or ends their session with the reason, and waits
+/// until that is ready which `wanted` says of the resources.
+///
+/// # Errors
+/// Nothing was decided, or a machine or the agent would not do it. Nothing is left of it then.
+pub(super) async fn conclude(
+    client: &Client,
+    session: Option<&Session>,
+    decided: Result<(Vec<Resource>, usize), CommandError>,
+    wanted: impl FnOnce(&[Resource]) -> Wanted,
+    timeout: Duration,
+) -> Result<Exit, CommandError> {
     let applied = match decided {
-        Ok((resources, joiners)) => take_in(client, session.as_ref(), resources, joiners).await,
+        Ok((resources, joiners)) => take_in(client, session, resources, joiners).await,
         Err(error) => Err(error),
     };
-    if let Some(session) = &session {
+    if let Some(session) = session {
         session.end(applied.as_ref().err()).await;
     }
-    let wiped = wiped(&applied?);
-    let waiting = ready::wait(client, &Wanted::All, args.session.timeout);
-    approving(client, &wiped, waiting).await
+    let applied = applied?;
+    let wanted = wanted(&applied);
+    let waiting = ready::wait(client, &wanted, timeout);
+    approving(client, &wiped(&applied), waiting).await
 }
 
 /// Has the joiners trust this machine and hands the resources to the agent.
-pub(super) async fn take_in(
+async fn take_in(
     client: &Client,
     session: Option<&Session>,
     resources: Vec<Resource>,
@@ -163,7 +139,7 @@ pub(super) async fn take_in(
 }
 
 /// The disks whose contents a person has just given away.
-pub(super) fn wiped(resources: &[Resource]) -> Vec<String> {
+fn wiped(resources: &[Resource]) -> Vec<String> {
     use crate::resources::Spec;
     let wiped = resources
         .iter()
@@ -174,7 +150,7 @@ pub(super) fn wiped(resources: &[Resource]) -> Vec<String> {
 }
 
 /// Runs `waiting` and approves meanwhile what a person has said already: that disks are wiped.
-pub(super) async fn approving(
+async fn approving(
     client: &Client,
     wiped: &[String],
     waiting: impl Future<Output = Result<Exit, CommandError>>,
@@ -227,7 +203,8 @@ async fn decide(
     let address = machines::own_address(own, args.session.address, None, ask).await?;
     let mut joiners: Vec<JoinerStatus> = Vec::new();
     if several {
-        let open = session.insert(Session::open(client, &args.session, address.addr()).await?);
+        let opening = args.session.opening(address.addr())?;
+        let open = session.insert(Session::open(client, &opening).await?);
         let expected = Some(&expected).filter(|names| !names.is_empty());
         joiners = open
             .gather(ask, expected, args.session.lookup_timeout)
@@ -251,8 +228,8 @@ async fn decide(
     }));
     let local = local(args, &reports, ask).await?;
     let taken = local.iter().flat_map(|l| l.disks.clone()).collect();
-    let ceph = ceph(args, &reports, taken, ask).await?;
-    let ovn = ovn(args, &reports, &mut members, ask).await?;
+    let ceph = services::ceph(&args.ceph, args.wipe, &reports, taken, ask).await?;
+    let ovn = services::ovn(&args.ovn, &reports, &mut members, ask).await?;
     let together = members.iter().all(|m| address.contains(&m.address));
     let setup = Setup {
         initiator: own.name.clone(),
@@ -273,17 +250,22 @@ pub(super) async fn confirm(
     question: &str,
     ask: &mut Asker,
 ) -> Result<(), CommandError> {
-    let paint = Paint::of_stdout();
-    print(&format!(
-        "\n{}\n{documents}\n",
-        paint.bold("These resources are kept:")
-    ));
+    show(documents);
     match ask.yes_no(question, true).await? {
         true => Ok(()),
         false => Err(CommandError::NotDone(
             "aborted: nothing was changed".to_owned(),
         )),
     }
+}
+
+/// Shows the resources that are applied.
+pub(super) fn show(documents: &str) {
+    let paint = Paint::of_stdout();
+    print(&format!(
+        "\n{}\n{documents}\n",
+        paint.bold("These resources are kept:")
+    ));
 }
 
 /// The documents as resources, when they are valid beside `others`.
@@ -337,175 +319,4 @@ async fn local(
         }
     };
     Ok(Some(LocalStorage { driver, disks }))
-}
-
-async fn ceph(
-    args: &Args,
-    reports: &[&HostReport],
-    taken: Vec<SetupDisk>,
-    ask: &mut Asker,
-) -> Result<Option<DistributedStorage>, CommandError> {
-    let flagged = !args.ceph_disk.is_empty();
-    let wanted = if args.no_ceph || ask.silent() || flagged {
-        flagged
-    } else {
-        ask.yes_no("Distributed storage with Ceph?", true).await?
-    };
-    if !wanted {
-        return Ok(None);
-    }
-    let question = "Disks for distributed storage:";
-    let disks = machines::disks(
-        question,
-        &args.ceph_disk,
-        Share::Some,
-        args.wipe,
-        reports,
-        &taken,
-        ask,
-    )
-    .await?;
-    let hosts: BTreeSet<&str> = disks.iter().map(|d| d.member.as_str()).collect();
-    if hosts.len() < 3 {
-        tell("warning: with disks on fewer than three machines, losing one may lose data\n");
-    }
-    let quiet = flagged || ask.silent();
-    let cephfs = match args.cephfs || quiet {
-        true => args.cephfs,
-        false => ask.yes_no("A file system (CephFS) on it?", true).await?,
-    };
-    let subnet = "(CIDR; none: the one of the machines' addresses)";
-    let public_network = match args.ceph_public_network {
-        None if !quiet => {
-            let question = format!("The subnet of its clients and monitors {subnet}");
-            ask.text(&question, Some(""), optional).await?
-        }
-        given => given,
-    };
-    let cluster_network = match args.ceph_internal_network {
-        None if !quiet => {
-            let question = format!("The subnet of its replication {subnet}");
-            ask.text(&question, Some(""), optional).await?
-        }
-        given => given,
-    };
-    Ok(Some(DistributedStorage {
-        disks,
-        cephfs,
-        public_network,
-        cluster_network,
-    }))
-}
-
-/// A value, or nothing for an empty answer.
-fn optional<T: FromStr>(answer: &str) -> Result<Option<T>, String>
-where
-    T::Err: std::fmt::Display,
-{
-    if answer.is_empty() {
-        return Ok(None);
-    }
-    answer
-        .parse()
-        .map(Some)
-        .map_err(|e: T::Err| format!("`{answer}`: {e}"))
-}
-
-/// A gateway with its prefix length, of one family.
-fn gateway(answer: &str, ipv4: bool) -> Result<Option<IpNet>, String> {
-    let net: Option<IpNet> = optional(answer)?;
-    match net {
-        Some(net) if net.addr().is_ipv4() != ipv4 => Err(format!("{net} is of the other family")),
-        net => Ok(net),
-    }
-}
-
-async fn ovn(
-    args: &Args,
-    reports: &[&HostReport],
-    members: &mut [SetupMember],
-    ask: &mut Asker,
-) -> Result<Option<DistributedNetwork>, CommandError> {
-    let flagged = !args.uplink.is_empty();
-    let wanted = if args.no_ovn || ask.silent() || flagged {
-        flagged
-    } else {
-        ask.yes_no("Distributed networking with OVN?", true).await?
-    };
-    if !wanted {
-        return Ok(None);
-    }
-    let interfaces = machines::uplinks(&args.uplink, reports, ask).await?;
-    let quiet = flagged || ask.silent();
-    let ipv4 = match &args.ipv4_gateway {
-        None if !quiet => {
-            let question = "The IPv4 gateway outside with its prefix length (such as 192.0.2.1/24)";
-            ask.text(question, Some(""), |a| gateway(a, true)).await?
-        }
-        given => gateway(given.as_deref().unwrap_or(""), true).map_err(CommandError::Usage)?,
-    };
-    let ipv4 = match ipv4 {
-        None => None,
-        Some(net) => {
-            let range = match &args.ipv4_range {
-                Some(range) => range.clone(),
-                None => {
-                    let question = "IPv4 addresses outside that may be taken (FIRST-LAST)";
-                    ask.text(question, None, |answer| match answer.contains('-') {
-                        true => Ok(answer.replace(' ', "")),
-                        false => Err("such as 192.0.2.100-192.0.2.200".to_owned()),
-                    })
-                    .await?
-                }
-            };
-            Some((net, range))
-        }
-    };
-    let ipv6 = match &args.ipv6_gateway {
-        None if !quiet => {
-            let question = "The IPv6 gateway outside with its prefix length";
-            ask.text(question, Some(""), |a| gateway(a, false)).await?
-        }
-        given => gateway(given.as_deref().unwrap_or(""), false).map_err(CommandError::Usage)?,
-    };
-    let gateways: Vec<String> = ipv4
-        .iter()
-        .map(|(net, _)| net.addr())
-        .chain(ipv6.iter().map(IpNet::addr))
-        .map(|ip| ip.to_string())
-        .collect();
-    let dns = match args.dns.is_empty() {
-        true if !quiet => {
-            let parse = |answer: &str| {
-                let all = answer.split(',').map(str::trim).filter(|a| !a.is_empty());
-                all.map(|a| a.parse::<IpAddr>().map_err(|e| format!("`{a}`: {e}")))
-                    .collect()
-            };
-            let default = gateways.join(",");
-            ask.text("Name servers", Some(&default), parse).await?
-        }
-        _ => args.dns.clone(),
-    };
-    let underlay = match args.underlay {
-        None if !quiet => {
-            let question = "A subnet of its own for tunnels between the machines (CIDR)";
-            ask.text(question, Some(""), optional::<IpNet>).await?
-        }
-        given => given,
-    };
-    if let Some(underlay) = &underlay {
-        for (member, report) in members.iter_mut().zip(reports) {
-            let address = machines::address_in(report, underlay);
-            let missing =
-                || CommandError::Usage(format!("{} has no address in {underlay}", report.name));
-            member.underlay = Some(address.ok_or_else(missing)?);
-        }
-    }
-    Ok(Some(DistributedNetwork {
-        interfaces,
-        ipv4,
-        ipv6,
-        dns,
-        underlay,
-    }))
 }

@@ -6,13 +6,14 @@ use super::error::CommandError;
 use super::output::{Paint, print};
 use super::ready::{self, Wanted};
 use super::session::ask::Asker;
-use super::session::{SessionArgs, machines, passphrase, short, until_interrupted};
-use crate::agent::session::LONGEST;
+use super::session::{SessionArgs, machines, passphrase, short, until_interrupted, whole_seconds};
 use crate::agent::session::words::JoinPhase;
 use crate::resources::{Kind, ObjectRef};
+use crate::services::host::HostReport;
 use crate::services::peer::session::Passphrase;
 use serde_json::json;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Arguments of `microcloud join`.
 #[derive(Debug, clap::Args)]
@@ -36,21 +37,49 @@ pub struct Args {
 pub async fn run(args: Args, client: &Client) -> Result<Exit, CommandError> {
     let own = client.report().await?;
     let mut ask = Asker::new(args.session.yes);
-    let joined = until_interrupted(join(&args, client, &own, &mut ask)).await;
+    let decided = decide(&args, &own, &mut ask);
+    let joined = until_interrupted(async { enter(client, &own, &decided.await?).await }).await;
+    conclude(client, &own, joined, args.session.timeout).await
+}
+
+/// Gives joining up when it failed, or waits until this machine is a member that is ready.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn conclude(
+    client: &Client,
+    own: &HostReport,
+    joined: Result<(), CommandError>,
+    timeout: Duration,
+) -> Result<Exit, CommandError> {
     if let Err(error) = joined {
         let _ = client.end_join().await; // the agent ends what nobody asks about
         return Err(error);
     }
     let member = ObjectRef::new(Kind::Member, own.name.clone());
-    ready::wait(client, &Wanted::Objects(vec![member]), args.session.timeout).await
+    ready::wait(client, &Wanted::Objects(vec![member]), timeout).await
 }
 
-async fn join(
-    args: &Args,
-    client: &Client,
-    own: &crate::services::host::HostReport,
-    ask: &mut Asker,
-) -> Result<(), CommandError> {
+/// How a machine joins.
+#[derive(Debug)]
+pub(super) struct Joining {
+    /// What all machines of the session were told.
+    pub passphrase: Passphrase,
+    /// Its address.
+    pub address: IpAddr,
+    /// Where the initiator is; looked for by mDNS unless given.
+    pub initiator: Option<IpAddr>,
+    /// The name the initiator must have, when that is known.
+    pub named: Option<String>,
+    /// How long to look for the initiator.
+    pub lookup: Duration,
+    /// How long to wait for its operator.
+    pub session: Duration,
+    /// Whether the cluster this machine followed before is forgotten.
+    pub replace: bool,
+}
+
+async fn decide(args: &Args, own: &HostReport, ask: &mut Asker) -> Result<Joining, CommandError> {
     let flag = args.session.address;
     let address = machines::own_address(own, flag, args.initiator_address, ask).await?;
     let secret = match &args.session.passphrase_file {
@@ -61,21 +90,40 @@ async fn join(
                 .await?
         }
     };
-    let seconds = |given: std::time::Duration| given.as_secs().clamp(1, LONGEST);
+    Ok(Joining {
+        passphrase: secret,
+        address: address.addr(),
+        initiator: args.initiator_address,
+        named: None,
+        lookup: args.session.lookup_timeout,
+        session: args.session.session_timeout,
+        replace: args.replace,
+    })
+}
+
+/// Goes through the session, and tells of it; returns when this machine was taken in.
+///
+/// # Errors
+/// It was not.
+pub(super) async fn enter(
+    client: &Client,
+    own: &HostReport,
+    joining: &Joining,
+) -> Result<(), CommandError> {
     let body = json!({
-        "passphrase": secret.expose(),
-        "address": address.addr(),
-        "initiator": args.initiator_address,
-        "lookupSeconds": seconds(args.session.lookup_timeout),
-        "sessionSeconds": seconds(args.session.session_timeout),
-        "replace": args.replace,
+        "passphrase": joining.passphrase.expose(),
+        "address": joining.address,
+        "initiator": joining.initiator,
+        "lookupSeconds": whole_seconds(joining.lookup),
+        "sessionSeconds": whole_seconds(joining.session),
+        "replace": joining.replace,
     });
     client.join(&body).await?;
     let paint = Paint::of_stdout();
     print(&format!(
         "{} joins with the address {} and the fingerprint {}\n",
         own.name,
-        address.addr(),
+        joining.address,
         paint.bold(short(&own.fingerprint))
     ));
     let (mut after, mut said) = (0, String::new());
@@ -85,6 +133,12 @@ async fn join(
         after = status.version;
         if let (false, Some(initiator)) = (shown, &status.initiator) {
             shown = true;
+            if let Some(named) = joining.named.as_ref().filter(|n| **n != initiator.name) {
+                return Err(CommandError::NotDone(format!(
+                    "{} at {} knows the passphrase, and {named} should be the initiator",
+                    initiator.name, initiator.address
+                )));
+            }
             print(&format!(
                 "{} at {} knows the passphrase; its fingerprint is {}: is it the one shown there?\n",
                 initiator.name,

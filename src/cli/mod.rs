@@ -8,6 +8,7 @@ pub mod agent;
 pub mod apply;
 pub mod approve;
 pub mod client;
+pub mod cluster;
 pub mod completion;
 pub mod delete;
 pub mod describe;
@@ -22,20 +23,26 @@ pub mod import;
 pub mod init;
 pub mod inputs;
 pub mod join;
+pub mod listing;
 pub mod objects;
 pub mod output;
+pub mod preseed;
 pub mod progress;
 pub mod ready;
 pub mod reconcile;
+pub mod recover;
 pub mod remove;
 pub mod sandbox;
 pub mod schema;
+pub mod service;
 pub mod session;
 pub mod simulate;
 pub mod status;
 pub mod suspend;
+pub mod tokens;
 pub mod validate;
 pub mod wait;
+pub mod waitready;
 
 use crate::agent::config::SOCKET;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -88,8 +95,18 @@ enum Command {
     Join(join::Args),
     /// Take more machines into the cloud
     Add(add::Args),
+    /// Set a cloud up, or add machines to it, by MicroCloud's preseed: the same file on all machines
+    Preseed(preseed::Args),
     /// List the machines on the subnet where a cloud is set up now
     Discover(discover::Args),
+    /// The members, and LXD's database when most of them are lost for good
+    Cluster(cluster::Args),
+    /// Which services run where, and adding one
+    Service(service::Args),
+    /// What lets machines in that are no members yet
+    Tokens(tokens::Args),
+    /// Wait until the agent of this machine answers, and the LXD beside it: 0 then, 3 or 1 if not
+    Waitready(waitready::Args),
     /// Apply resources from files, folders or the standard input
     Apply(apply::Args),
     /// Take resources back that were applied
@@ -145,7 +162,12 @@ pub fn run() -> ExitCode {
         Command::Init(args) => ask(socket, async |agent| init::run(*args, agent).await),
         Command::Join(args) => ask(socket, async |agent| join::run(args, agent).await),
         Command::Add(args) => ask(socket, async |agent| add::run(args, agent).await),
+        Command::Preseed(args) => ask(socket, async |agent| preseed::run(args, agent).await),
         Command::Discover(args) => ask(socket, async |agent| discover::run(args, agent).await),
+        Command::Cluster(args) => ask(socket, async |agent| cluster::run(args, agent).await),
+        Command::Service(args) => ask(socket, async |agent| service::run(args, agent).await),
+        Command::Tokens(args) => ask(socket, async |agent| tokens::run(args, agent).await),
+        Command::Waitready(args) => ask(socket, async |agent| waitready::run(args, agent).await),
         Command::Apply(args) => ask(socket, async |agent| apply::run(args, agent).await),
         Command::Delete(args) => ask(socket, async |agent| delete::run(args, agent).await),
         Command::Diff(args) => ask(socket, async |agent| diff::run(args, agent).await),

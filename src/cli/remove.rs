@@ -21,9 +21,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Arguments of `microcloud remove`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The member
-    #[arg(value_name = "NAME")]
-    member: String,
+    /// The member; several only with --force: those that are lost together are given up together
+    #[arg(required = true, value_name = "NAME")]
+    members: Vec<String>,
 
     /// Give a member up that does not answer and never will: what only it holds is lost
     #[arg(long)]
@@ -49,39 +49,50 @@ pub struct Args {
 /// # Errors
 /// There is no such member, the watched directory owns it, or no agent answers.
 pub async fn run(args: Args, client: &Client) -> Result<Exit, CommandError> {
-    let object = ObjectRef::new(Kind::Member, args.member.clone());
-    let resource = absent(&object, client.resources().await?)?;
-    let plans = diff::with(client, vec![resource.clone()]).await?;
+    if args.members.len() > 1 && !args.force {
+        let message = "one after the other: only members that are lost are removed together, with \
+                       --force";
+        return Err(CommandError::Usage(message.to_owned()));
+    }
+    let member = |name: &String| ObjectRef::new(Kind::Member, name.clone());
+    let objects: Vec<ObjectRef> = args.members.iter().map(member).collect();
+    let present = client.resources().await?;
+    let absent = objects.iter().map(|object| absent(object, &present));
+    let resources = absent.collect::<Result<Vec<Resource>, CommandError>>()?;
+    let plans = diff::with(client, resources.clone()).await?;
     print(&diff::text(&plans, Paint::of_stdout()));
     if args.dry_run {
         return Ok(Exit::Done);
     }
-    let resources = vec![resource];
     for one in client.apply(&api::Apply { resources }).await? {
         print(&format!("{} {}\n", name(&one.object), one.result));
     }
-    let begun = approve(&object, args.force, client).await?;
-    if begun == Exit::Done && args.wait {
-        let ended =
-            ready::wait(client, &Wanted::Objects(vec![object.clone()]), args.timeout).await?;
-        if ended == Exit::Done {
-            tell(&format!(
-                "{} has left the cluster; its resource says so until it is deleted: microcloud \
-                 delete {}\n",
-                args.member,
-                name(&object)
-            ));
+    for object in &objects {
+        let begun = approve(object, args.force, client).await?;
+        if begun != Exit::Done {
+            return Ok(begun);
         }
-        return Ok(ended);
     }
-    Ok(begun)
+    if !args.wait {
+        return Ok(Exit::Done);
+    }
+    let ended = ready::wait(client, &Wanted::Objects(objects.clone()), args.timeout).await?;
+    for object in objects.iter().filter(|_| ended == Exit::Done) {
+        tell(&format!(
+            "{} has left the cluster; its resource says so until it is deleted: microcloud delete \
+             {}\n",
+            object.name,
+            name(object)
+        ));
+    }
+    Ok(ended)
 }
 
 /// The member's resource with `state: Absent`.
-fn absent(object: &ObjectRef, resources: Vec<Resource>) -> Result<Resource, CommandError> {
-    let mut members = resources.into_iter().filter(|r| r.kind() == Kind::Member);
+fn absent(object: &ObjectRef, resources: &[Resource]) -> Result<Resource, CommandError> {
+    let mut members = resources.iter().filter(|r| r.kind() == Kind::Member);
     let mut others = Vec::new();
-    let Some(mut resource) = members.find(|r| {
+    let Some(resource) = members.find(|r| {
         let found = r.reference() == *object;
         if !found {
             others.push(r.metadata.name.clone());
@@ -102,6 +113,7 @@ fn absent(object: &ObjectRef, resources: Vec<Resource>) -> Result<Resource, Comm
             resource.origin
         )));
     }
+    let mut resource = resource.clone();
     if let Spec::Member(spec) = &mut resource.spec {
         spec.state = MemberState::Absent;
     }

@@ -14,6 +14,7 @@ pub mod desired;
 pub mod history;
 pub mod memory;
 pub mod observe;
+pub mod placement;
 pub mod plan;
 pub mod queue;
 pub mod safety;

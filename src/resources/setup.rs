@@ -101,39 +101,8 @@ impl Setup {
                 json!({ "driver": local.driver, "description": "Local storage on one disk of every member" }),
             ));
         }
-        if let Some(ceph) = &self.ceph {
-            all.extend(disks(&ceph.disks, &json!("ceph"), "ceph"));
-            all.push(document(
-                "StoragePool",
-                REMOTE,
-                json!({
-                    "driver": "ceph",
-                    "description": "Distributed storage on Ceph",
-                    "config": { "ceph.osd.pool_name": "lxd_remote" },
-                }),
-            ));
-            if ceph.cephfs {
-                all.push(document(
-                    "StoragePool",
-                    "remote-fs",
-                    json!({
-                        "driver": "cephfs",
-                        "description": "Distributed file-system storage using CephFS",
-                        "config": {
-                            "cephfs.create_missing": true,
-                            "cephfs.meta_pool": "lxd_cephfs_meta",
-                            "cephfs.data_pool": "lxd_cephfs_data",
-                            "cephfs.path": "lxd_cephfs",
-                        },
-                    }),
-                ));
-            }
-        }
-        if let Some(ovn) = &self.ovn {
-            all.push(document("Uplink", "UPLINK", uplink(ovn)));
-            let spec = json!({ "type": "ovn", "uplink": "UPLINK" });
-            all.push(document("Network", "default", spec));
-        }
+        all.extend(self.ceph.iter().flat_map(on_ceph));
+        all.extend(self.ovn.iter().flat_map(on_ovn));
         all.extend(self.profile());
         yaml(&all)
     }
@@ -144,19 +113,10 @@ impl Setup {
             spec["internalSubnet"] = json!(internal.trunc());
         }
         if let Some(ovn) = &self.ovn {
-            spec["ovn"] = json!({ "provider": "packaged" });
-            if let Some(underlay) = &ovn.underlay {
-                spec["ovn"]["underlaySubnet"] = json!(underlay.trunc());
-            }
+            spec["ovn"] = of_ovn(ovn);
         }
         if let Some(ceph) = &self.ceph {
-            spec["ceph"] = json!({ "provider": "packaged" });
-            if let Some(public) = ceph.public_network.or(self.internal) {
-                spec["ceph"]["publicNetwork"] = json!(public.trunc());
-            }
-            if let Some(cluster) = &ceph.cluster_network {
-                spec["ceph"]["clusterNetwork"] = json!(cluster.trunc());
-            }
+            spec["ceph"] = of_ceph(ceph, self.internal);
         }
         document("Cluster", "microcloud", spec)
     }
@@ -169,12 +129,10 @@ impl Setup {
             (None, None) => None,
         };
         if let Some(pool) = pool {
-            let root = json!({ "type": "disk", "path": "/", "pool": pool });
-            devices.insert("root".to_owned(), root);
+            devices.insert("root".to_owned(), root_on(pool));
         }
         if self.ovn.is_some() {
-            let nic = json!({ "type": "nic", "network": "default" });
-            devices.insert("eth0".to_owned(), nic);
+            devices.insert("eth0".to_owned(), nic());
         }
         if devices.is_empty() {
             return None;
@@ -185,6 +143,122 @@ impl Setup {
             json!({ "devices": devices }),
         ))
     }
+}
+
+/// What a `Cluster` says of OVN.
+fn of_ovn(ovn: &DistributedNetwork) -> Value {
+    let mut spec = json!({ "provider": "packaged" });
+    if let Some(underlay) = &ovn.underlay {
+        spec["underlaySubnet"] = json!(underlay.trunc());
+    }
+    spec
+}
+
+/// What a `Cluster` says of Ceph.
+fn of_ceph(ceph: &DistributedStorage, internal: Option<IpNet>) -> Value {
+    let mut spec = json!({ "provider": "packaged" });
+    if let Some(public) = ceph.public_network.or(internal) {
+        spec["publicNetwork"] = json!(public.trunc());
+    }
+    if let Some(cluster) = &ceph.cluster_network {
+        spec["clusterNetwork"] = json!(cluster.trunc());
+    }
+    spec
+}
+
+/// The disks of Ceph and the pools on it.
+fn on_ceph(ceph: &DistributedStorage) -> Vec<Value> {
+    let mut all = disks(&ceph.disks, &json!("ceph"), "ceph");
+    all.push(document(
+        "StoragePool",
+        REMOTE,
+        json!({
+            "driver": "ceph",
+            "description": "Distributed storage on Ceph",
+            "config": { "ceph.osd.pool_name": "lxd_remote" },
+        }),
+    ));
+    if ceph.cephfs {
+        all.push(document(
+            "StoragePool",
+            "remote-fs",
+            json!({
+                "driver": "cephfs",
+                "description": "Distributed file-system storage using CephFS",
+                "config": {
+                    "cephfs.create_missing": true,
+                    "cephfs.meta_pool": "lxd_cephfs_meta",
+                    "cephfs.data_pool": "lxd_cephfs_data",
+                    "cephfs.path": "lxd_cephfs",
+                },
+            }),
+        ));
+    }
+    all
+}
+
+/// The way out and the network behind it.
+fn on_ovn(ovn: &DistributedNetwork) -> Vec<Value> {
+    let spec = json!({ "type": "ovn", "uplink": "UPLINK" });
+    vec![
+        document("Uplink", "UPLINK", uplink(ovn)),
+        document("Network", "default", spec),
+    ]
+}
+
+/// What Ceph and OVN add to a cloud that there is, as one YAML file: the `Cluster` and the members
+/// as they are then, what lies on both, and with `profile` what new instances have of it.
+pub fn added_services(
+    cluster: Value,
+    members: Vec<Value>,
+    ceph: Option<&DistributedStorage>,
+    ovn: Option<&DistributedNetwork>,
+    profile: Option<Value>,
+) -> String {
+    let mut cluster = cluster;
+    let internal = cluster["spec"]["internalSubnet"].as_str();
+    let internal = internal.and_then(|net| net.parse().ok());
+    // What it said before, such as `provider: none`, stays beside what is new.
+    let mut add = |field: &str, new: Value| match cluster["spec"][field].as_object_mut() {
+        Some(old) => old.extend(new.as_object().cloned().unwrap_or_default()),
+        None => cluster["spec"][field] = new,
+    };
+    if let Some(ovn) = ovn {
+        add("ovn", of_ovn(ovn));
+    }
+    if let Some(ceph) = ceph {
+        add("ceph", of_ceph(ceph, internal));
+    }
+    let mut all = vec![cluster];
+    all.extend(members);
+    all.extend(ceph.into_iter().flat_map(on_ceph));
+    all.extend(ovn.into_iter().flat_map(on_ovn));
+    all.extend(profile.map(|profile| with_devices(profile, ceph.is_some(), ovn.is_some())));
+    yaml(&all)
+}
+
+/// A profile whose instances lie on Ceph and are in OVN's network.
+fn with_devices(mut profile: Value, ceph: bool, ovn: bool) -> Value {
+    if ceph {
+        profile["spec"]["devices"]["root"] = root_on(REMOTE);
+    }
+    if ovn {
+        profile["spec"]["devices"]["eth0"] = nic();
+    }
+    profile
+}
+
+fn root_on(pool: &str) -> Value {
+    json!({ "type": "disk", "path": "/", "pool": pool })
+}
+
+fn nic() -> Value {
+    json!({ "type": "nic", "network": "default" })
+}
+
+/// A profile `default` that says nothing yet.
+pub fn empty_profile() -> Value {
+    document("Profile", "default", json!({ "devices": {} }))
 }
 
 /// What a machine and its disks add to a cloud that there is, as one YAML file.
@@ -358,6 +432,43 @@ mod tests {
         least.members[0].underlay = None;
         (least.local, least.ceph, least.ovn) = (None, None, None);
         assert_eq!(valid(&least.documents(), &[]).len(), 2);
+    }
+
+    #[test]
+    fn services_are_added_to_what_there_is() {
+        let mut before = everything();
+        let (ceph, ovn) = (before.ceph.take(), before.ovn.take());
+        let there = valid(&before.documents(), &[]);
+        let cluster = there[0].document();
+        assert_eq!(cluster["kind"], "Cluster");
+        let text = added_services(
+            cluster,
+            Vec::new(),
+            ceph.as_ref(),
+            ovn.as_ref(),
+            Some(empty_profile()),
+        );
+        let replaced = ["Cluster/microcloud", "Profile/default"];
+        let others: Vec<_> = there
+            .into_iter()
+            .filter(|r| !replaced.contains(&r.reference().to_string().as_str()))
+            .collect();
+        let names: Vec<String> = valid(&text, &others)
+            .iter()
+            .map(|r| r.reference().to_string())
+            .collect();
+        for name in [
+            "Cluster/microcloud",
+            "StoragePool/remote-fs",
+            "Uplink/UPLINK",
+        ] {
+            assert!(
+                names.iter().any(|n| n == name),
+                "{name} is not in {names:?}"
+            );
+        }
+        assert!(text.contains("publicNetwork: 10.77.0.0/24"), "{text}");
+        assert!(text.contains("pool: remote"), "{text}");
     }
 
     #[test]

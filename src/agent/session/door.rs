@@ -268,6 +268,14 @@ impl Door {
         Ok(session.status())
     }
 
+    /// The session that is open, by name, and for how long it may be. Who opened it goes on being
+    /// the one that asks about it.
+    pub fn live_session(&self) -> Option<(String, Duration)> {
+        let session = self.live().ok()?;
+        let left = session.until.saturating_duration_since(Instant::now());
+        Some((session.id.clone(), left))
+    }
+
     /// Tells joiners that the operator has chosen them.
     ///
     /// # Errors

@@ -226,14 +226,16 @@ pub fn pair(flag: &str) -> Result<(&str, &str), CommandError> {
         .ok_or_else(|| CommandError::Usage(format!("`{flag}` is not MEMBER=WHAT")))
 }
 
-/// The interfaces of a machine that OVN may go out by: they have no address.
+/// The interfaces of a machine that OVN may go out by: they are up, have no address and are in no
+/// bridge of Open vSwitch.
 fn ways_out(report: &HostReport) -> Vec<&InterfaceReport> {
     let kinds = ["loopback"];
     let ours = [
         "lxd", "br-int", "ovs-", "genev", "lxdbr", "tap", "veth", "docker",
     ];
     let fit = |i: &&InterfaceReport| {
-        i.addresses.is_empty()
+        i.up && i.addresses.is_empty()
+            && !report.ovn.chassis.ports.contains_key(&i.name)
             && !kinds.contains(&i.kind.as_str())
             && !ours.iter().any(|prefix| i.name.starts_with(prefix))
     };
@@ -316,6 +318,39 @@ mod tests {
         ] {
             assert_eq!(size(bytes), text);
         }
+    }
+
+    #[tokio::test]
+    async fn the_way_out_is_the_first_interface_that_is_up_and_free() {
+        let mut report = HostReport {
+            name: "micro01".to_owned(),
+            agent_version: String::new(),
+            fingerprint: String::new(),
+            machine_id: String::new(),
+            boot_id: String::new(),
+            lxd: crate::services::host::LxdReport::NotInstalled,
+            ovn: Default::default(),
+            disks: Vec::new(),
+            interfaces: Vec::new(),
+            ceph: Default::default(),
+        };
+        for (name, up) in [
+            ("eno1", false),
+            ("under0", true),
+            ("up0", true),
+            ("up1", true),
+        ] {
+            report.interfaces.push(InterfaceReport {
+                name: name.to_owned(),
+                kind: "physical".to_owned(),
+                up,
+                ..InterfaceReport::default()
+            });
+        }
+        let ports = &mut report.ovn.chassis.ports;
+        ports.insert("under0".to_owned(), "br-under".to_owned());
+        let chosen = uplinks(&[], &[&report], &mut Asker::new(true)).await;
+        assert_eq!(chosen.unwrap()["micro01"], "up0");
     }
 
     #[test]

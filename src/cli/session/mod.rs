@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod machines;
+pub mod services;
 
 use super::client::{Client, ClientError};
 use super::error::CommandError;
@@ -62,6 +63,43 @@ pub struct SessionArgs {
     pub timeout: Duration,
 }
 
+impl SessionArgs {
+    /// How a session is opened with these flags.
+    ///
+    /// # Errors
+    /// The passphrase's file cannot be read.
+    pub fn opening(&self, address: IpAddr) -> Result<Opening, CommandError> {
+        Ok(Opening {
+            passphrase: self
+                .passphrase_file
+                .as_deref()
+                .map(passphrase)
+                .transpose()?,
+            lasts: self.session_timeout,
+            address,
+            elsewhere: "microcloud join",
+        })
+    }
+}
+
+/// How a session is opened.
+#[derive(Debug)]
+pub struct Opening {
+    /// What joiners must know; made by the agent when none is given.
+    pub passphrase: Option<Passphrase>,
+    /// How long it may last.
+    pub lasts: Duration,
+    /// The address of this machine that the others reach it by.
+    pub address: IpAddr,
+    /// The command on the machines that shall join.
+    pub elsewhere: &'static str,
+}
+
+/// A length of time as sessions take it: 1 s to one hour.
+pub fn whole_seconds(given: Duration) -> u64 {
+    given.as_secs().clamp(1, crate::agent::session::LONGEST)
+}
+
 /// The passphrase of a file.
 ///
 /// # Errors
@@ -77,10 +115,15 @@ pub fn passphrase(path: &Path) -> Result<Passphrase, CommandError> {
         |e: String| CommandError::Usage(format!("the passphrase: {}: {e}", path.display()));
     read.map_err(|e| failed(e.to_string()))?;
     let passphrase = Passphrase::parse(&text).map_err(|e| failed(e.to_string()))?;
+    tell_if_weak(&passphrase);
+    Ok(passphrase)
+}
+
+/// Warns of a passphrase that might be guessed.
+pub fn tell_if_weak(passphrase: &Passphrase) {
     if passphrase.is_weak() {
         tell("warning: a passphrase as short as this can be guessed; four words are better\n");
     }
-    Ok(passphrase)
 }
 
 /// The part of a fingerprint that people compare.
@@ -178,23 +221,12 @@ impl Session {
     ///
     /// # Errors
     /// No answer came, or one is open.
-    pub async fn open(
-        client: &Client,
-        args: &SessionArgs,
-        address: IpAddr,
-    ) -> Result<Session, CommandError> {
-        let given = match &args.passphrase_file {
-            Some(path) => Some(passphrase(path)?),
-            None => None,
-        };
-        let seconds = args
-            .session_timeout
-            .as_secs()
-            .clamp(1, crate::agent::session::LONGEST);
+    pub async fn open(client: &Client, opening: &Opening) -> Result<Session, CommandError> {
+        let address = opening.address;
         let body = json!({
             "address": address,
-            "passphrase": given.as_ref().map(Passphrase::expose),
-            "seconds": seconds,
+            "passphrase": opening.passphrase.as_ref().map(Passphrase::expose),
+            "seconds": whole_seconds(opening.lasts),
         });
         let opened: SessionOpened = client.work("/v1/agent/session", &body).await?;
         let (sender, status) = watch::channel(SessionStatus::default());
@@ -213,7 +245,7 @@ impl Session {
         let paint = Paint::of_stdout();
         print(&format!(
             "On each machine that shall join: {}\n",
-            paint.bold("microcloud join")
+            paint.bold(opening.elsewhere)
         ));
         if let Some(passphrase) = &opened.passphrase {
             print(&format!("  passphrase:  {}\n", paint.bold(passphrase)));

@@ -6,7 +6,7 @@ use super::microcloud_rules::{
 };
 use super::reader::{Reader, Tree};
 use super::sketch::{Sketch, list};
-use super::{CLOUD, Options, Sketched};
+use super::{CLOUD, Options, Seen, Sketched};
 use crate::resources::positions::at;
 use crate::resources::text::Span;
 use crate::resources::{Diagnostic, Kind};
@@ -22,13 +22,14 @@ const WIPE: &str = "`wipe` allows it in general; each disk that holds something 
 /// Everything that is wrong with it.
 pub fn import(tree: Tree, options: &Options) -> Result<Sketched, Vec<Diagnostic>> {
     let (preseed, mut reader) = Reader::decode::<Preseed>(tree, "the preseed")?;
-    check(&preseed, &mut reader);
+    check(&preseed, options.seen.is_some(), &mut reader);
     let addresses = addresses(&preseed, options, &mut reader);
     if !reader.wrong.is_empty() {
         return Err(reader.wrong);
     }
     let mut made = Maker {
         preseed: &preseed,
+        seen: options.seen.as_ref(),
         reader: &mut reader,
         sketches: Vec::new(),
     };
@@ -102,6 +103,7 @@ fn beside(preseed: &Preseed) -> Vec<serde_json::Value> {
 
 struct Maker<'a> {
     preseed: &'a Preseed,
+    seen: Option<&'a Seen>,
     reader: &'a mut Reader,
     sketches: Vec<Sketch>,
 }
@@ -118,7 +120,8 @@ impl Maker<'_> {
             };
             cluster.text(&["initiator"], &first.name, place);
         }
-        if let Some(subnet) = preseed.lookup_subnet {
+        let internal = preseed.lookup_subnet.or(self.seen.and_then(|s| s.internal));
+        if let Some(subnet) = internal {
             let at = self.reader.at(at!["lookup_subnet"]);
             cluster.text(&["internalSubnet"], subnet.trunc().to_string(), at);
         }
@@ -138,7 +141,7 @@ impl Maker<'_> {
                 (
                     "public_network",
                     "publicNetwork",
-                    preseed.ceph.as_ref().and_then(|c| c.public_network),
+                    public_network(preseed, self.seen),
                 ),
                 (
                     "internal_network",
@@ -158,6 +161,9 @@ impl Maker<'_> {
 
     /// What is for MicroCloud's own session and has no place in resources.
     fn session(&mut self, cluster: &mut Sketch) {
+        if self.seen.is_some() {
+            return; // it was used for that session
+        }
         if self.preseed.session_passphrase.is_some() {
             let message =
                 "`session_passphrase` is left out: a secret is never written to resources";
@@ -297,7 +303,9 @@ impl Maker<'_> {
                 ("find_min", "at least", filter.find_min),
                 ("find_max", "at most", filter.find_max),
             ] {
-                let Some(count) = count else { continue };
+                let Some(count) = count.filter(|_| self.seen.is_none()) else {
+                    continue;
+                };
                 let path = [path, at![key]].concat();
                 self.reader.warn(
                     &path,
@@ -336,7 +344,8 @@ impl Maker<'_> {
         let mut uplink = Sketch::new(Kind::Uplink, "UPLINK", at);
         uplink.text(&["description"], "Uplink for OVN networks", at);
         for (place, system) in preseed.systems.iter().enumerate() {
-            if let Some(interface) = &system.ovn_uplink_interface {
+            let found = self.seen.and_then(|s| s.interfaces.get(&system.name));
+            if let Some(interface) = system.ovn_uplink_interface.as_ref().or(found) {
                 let at = self
                     .reader
                     .at(at!["systems", place, "ovn_uplink_interface"]);
@@ -382,7 +391,12 @@ impl Maker<'_> {
             self.sketches.push(pool);
         };
         if wants_local(self.preseed) {
-            add("local", "zfs", "Local storage on ZFS", &[]);
+            let driver = self.seen.map_or("zfs", |s| s.local_driver.as_str());
+            let description = match driver {
+                "zfs" => "Local storage on ZFS".to_owned(),
+                other => format!("Local storage on {other}"),
+            };
+            add("local", driver, &description, &[]);
         }
         if wants_ceph(self.preseed) {
             add(
@@ -437,7 +451,9 @@ impl Maker<'_> {
     fn what_a_cluster_has_already(&mut self) {
         let preseed = self.preseed;
         for (place, system) in preseed.systems.iter().enumerate() {
-            if let Some(interface) = &system.ovn_uplink_interface {
+            if let Some(interface) = &system.ovn_uplink_interface
+                && self.seen.is_none()
+            {
                 self.reader.warn(
                     at!["systems", place, "ovn_uplink_interface"],
                     format!("`{interface}` of `{}` is not written", system.name),
@@ -485,6 +501,14 @@ impl Maker<'_> {
             (_, _) => ceph.is_some_and(|c| c.internal_network.is_some()),
         }
     }
+}
+
+/// The subnet of Ceph's clients and monitors: that of the machines' addresses unless given, once
+/// that is known.
+fn public_network(preseed: &Preseed, seen: Option<&Seen>) -> Option<ipnet::IpNet> {
+    let given = preseed.ceph.as_ref().and_then(|c| c.public_network);
+    let internal = |seen: &Seen| preseed.lookup_subnet.or(seen.internal).map(|n| n.trunc());
+    given.or_else(|| seen.and_then(internal))
 }
 
 fn wipe(sketch: &mut Sketch, wipe: bool, at: Span) {

@@ -10,13 +10,14 @@ use std::net::IpAddr;
 /// The longest session the initiator grants, in seconds.
 const LONGEST_SESSION: u64 = 3600;
 
-/// Checks everything and reports all that is wrong.
-pub fn check(preseed: &Preseed, reader: &mut Reader) {
+/// Checks everything and reports all that is wrong. What the machines tell need not be written
+/// when they are `seen`.
+pub fn check(preseed: &Preseed, seen: bool, reader: &mut Reader) {
     meeting(preseed, reader);
     systems(preseed, reader);
     disks(preseed, reader);
     ceph(preseed, reader);
-    ovn(preseed, reader);
+    ovn(preseed, seen, reader);
 }
 
 /// Whether the file forms a cluster: then the initiator is one of its systems. Otherwise it adds
@@ -308,7 +309,7 @@ fn ceph(preseed: &Preseed, reader: &mut Reader) {
     }
 }
 
-fn ovn(preseed: &Preseed, reader: &mut Reader) {
+fn ovn(preseed: &Preseed, seen: bool, reader: &mut Reader) {
     let interfaces = with(preseed, |s| s.ovn_uplink_interface.is_some());
     let ovn = preseed.ovn.as_ref();
     let gateways = [
@@ -375,7 +376,7 @@ fn ovn(preseed: &Preseed, reader: &mut Reader) {
             "write at least one of them",
         );
     }
-    if has_gateway && interfaces == 0 {
+    if has_gateway && interfaces == 0 && !seen {
         let key = match gateways[0].1 {
             Some(_) => "ipv4_gateway",
             None => "ipv6_gateway",

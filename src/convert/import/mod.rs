@@ -5,6 +5,7 @@
 //! silence; secrets are never carried over. What is made is decoded and validated as every
 //! resource is, and what is wrong with it is shown at the place in the imported file it came from.
 
+pub mod meeting;
 mod microcloud;
 mod microcloud_file;
 mod microcloud_rules;
@@ -20,6 +21,7 @@ use crate::resources::text::Text;
 use crate::resources::value::Mode;
 use crate::resources::yaml::{Content, Node};
 use crate::resources::{Diagnostic, Resource, validate};
+use ipnet::IpNet;
 use reader::{Reader, Tree};
 use sketch::Sketch;
 use std::collections::BTreeMap;
@@ -49,6 +51,20 @@ pub struct Options {
     pub addresses: BTreeMap<String, IpAddr>,
     /// The mode of the `Cluster`; `Report` unless given, for files of LXD and Incus only.
     pub mode: Option<Mode>,
+    /// What a MicroCloud preseed leaves to the machines, when they were looked at: then its session
+    /// was held, and its counts of disks were checked.
+    pub seen: Option<Seen>,
+}
+
+/// What machines tell that a MicroCloud preseed leaves open.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The interface that leads outside, of machines the file names none for.
+    pub interfaces: BTreeMap<String, String>,
+    /// The driver of local storage, which MicroCloud's file cannot say.
+    pub local_driver: String,
+    /// The subnet of the machines' addresses, where the file does not say it.
+    pub internal: Option<IpNet>,
 }
 
 /// What became of the files.

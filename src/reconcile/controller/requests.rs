@@ -8,12 +8,13 @@ use crate::reconcile::history::{Event, Severity};
 use crate::reconcile::memory::{Approval, Lease, Memory, Suspension};
 use crate::reconcile::observe::Everything;
 use crate::reconcile::observe::Needs;
+use crate::reconcile::placement::{self, Placed};
 use crate::reconcile::plan::{self, Change, Note, Plan, Refused, Topic, Verb, Waiting};
 use crate::reconcile::status::ObjectStatus;
 use crate::resources::accepted::{ABSENCE_COUNTS_AFTER, Accepted, Conflict, Refused as NotApplied};
 use crate::resources::kinds::MemberState;
 use crate::resources::{Broken, ObjectRef, Origin, Reading, Resource, SourceName};
-use crate::services::host::LxdReport;
+use crate::services::host::{HostReport, LxdReport};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -179,6 +180,8 @@ pub struct MachineReport {
     pub agent_version: String,
     /// Its instance service.
     pub service: String,
+    /// What it runs, as it was seen last.
+    pub services: Vec<Placed>,
 }
 
 /// Which objects are meant; all when there are none.
@@ -299,18 +302,29 @@ impl Controller {
                     Some(LxdReport::NotInstalled) => "not installed".to_owned(),
                     None => String::new(),
                 };
+                let lost = host.is_some_and(|h| plan::is_lost(h, now));
                 let shown = MachineReport {
                     address: member.address.to_string(),
                     seen: report.is_some(),
                     error: host.and_then(|h| h.error.as_ref()).map(ToString::to_string),
-                    lost: host.is_some_and(|h| plan::is_lost(h, now)),
+                    lost,
                     silent_since: host.and_then(|h| h.silent_since),
                     burden: burdens.of_member(name),
                     agent_version: report.map(|r| r.agent_version.clone()).unwrap_or_default(),
                     service,
+                    services: placement::of_member(name, member, lost, &state.world),
                 };
                 (name.to_owned(), shown)
             })
+            .collect()
+    }
+
+    /// The machines that answered when they were looked at last.
+    pub fn reports(&self) -> Vec<HostReport> {
+        let state = self.inner.state();
+        let answered = state.world.hosts.values().filter(|h| h.error.is_none());
+        answered
+            .filter_map(|host| host.report.known().cloned())
             .collect()
     }
 

@@ -5,7 +5,7 @@ use super::deadlines;
 use super::envelope::{self, Answer};
 use super::error::LxdError;
 use super::path::{internal, path};
-use super::requests::{JoinRequest, JoinToken};
+use super::requests::{JoinRequest, JoinToken, LiveToken};
 use super::transport::{Method, TransportError};
 use super::types::{Cluster, Group, Member, MemberPut, Server, Versioned};
 use serde_json::{Value, json};
@@ -123,16 +123,24 @@ impl Lxd {
         }
     }
 
+    /// The join tokens that were not used yet, without their secrets.
+    ///
+    /// # Errors
+    /// The operations could not be read.
+    pub async fn live_tokens(&self) -> Result<Vec<LiveToken>, LxdError> {
+        let all = self.operations().await?.into_iter();
+        Ok(all.filter_map(LiveToken::of).collect())
+    }
+
     /// Ends all tokens for this name.
     ///
     /// # Errors
     /// The operations could not be read or a token could not be ended.
     pub async fn revoke_tokens(&self, name: &str) -> Result<(), LxdError> {
         for operation in self.operations().await? {
-            let for_name = operation.metadata.get("serverName").and_then(Value::as_str);
-            let lives = operation.status_code < 200;
-            if operation.class == "token" && lives && for_name == Some(name) {
-                match self.cancel(&operation.id).await {
+            let id = operation.id.clone();
+            if LiveToken::of(operation).is_some_and(|token| token.name == name) {
+                match self.cancel(&id).await {
                     Ok(()) | Err(LxdError::NotFound { .. }) => {}
                     // Used or ended since it was listed.
                     Err(LxdError::Refused { message, .. })

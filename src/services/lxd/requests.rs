@@ -1,6 +1,6 @@
 //! What is sent to create and change objects.
 
-use super::types::MemberConfigKey;
+use super::types::{MemberConfigKey, Operation};
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -115,6 +115,31 @@ pub struct JoinToken {
     /// When it ends, RFC 3339.
     #[serde(rename = "expiresAt")]
     pub expires_at: String,
+}
+
+/// A join token that was not used yet, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveToken {
+    /// The name to join under.
+    pub name: String,
+    /// The member it was made on.
+    pub member: String,
+    /// When it ends, RFC 3339; empty where the server does not say.
+    pub expires_at: String,
+}
+
+impl LiveToken {
+    /// The token that an operation stands for, if it stands for one that can still be used.
+    pub fn of(operation: Operation) -> Option<LiveToken> {
+        let word = |key: &str| operation.metadata.get(key)?.as_str().map(str::to_owned);
+        let lives = operation.class == "token" && operation.status_code < 200;
+        let name = word("serverName").filter(|_| lives)?;
+        Some(LiveToken {
+            name,
+            expires_at: word("expiresAt").unwrap_or_default(),
+            member: operation.location,
+        })
+    }
 }
 
 impl JoinToken {

@@ -37,27 +37,36 @@ const UNITS: Duration = Duration::from_secs(60);
 const CLUSTERED: [&str; 3] = ["database", "cluster.crt", "cluster.key"];
 
 /// Where a service is and which units start it.
-struct Service {
-    directory: &'static str,
-    socket: &'static str,
-    daemon: &'static str,
+pub(super) struct Service {
+    /// Where it keeps its state.
+    pub directory: &'static str,
+    /// The unit of its socket.
+    pub socket: &'static str,
+    /// The unit of its daemon.
+    pub daemon: &'static str,
+    /// The program, for what is done while the daemon does not run.
+    pub program: &'static str,
 }
 
-const SERVICES: [Service; 3] = [
+/// Where services may be.
+pub(super) const SERVICES: [Service; 3] = [
     Service {
         directory: "/var/snap/lxd/common/lxd",
         socket: "snap.lxd.daemon.unix.socket",
         daemon: "snap.lxd.daemon.service",
+        program: "/snap/bin/lxd",
     },
     Service {
         directory: "/var/lib/lxd",
         socket: "lxd.socket",
         daemon: "lxd.service",
+        program: "lxd",
     },
     Service {
         directory: "/var/lib/incus",
         socket: "incus.socket",
         daemon: "incus.service",
+        program: "incusd",
     },
 ];
 

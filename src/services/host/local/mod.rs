@@ -20,6 +20,7 @@ mod join_remains;
 mod loop_fixture;
 mod lxd;
 mod lxd_form;
+mod lxd_recover;
 mod lxd_unjoin;
 mod mounts;
 mod ovn;
@@ -36,6 +37,7 @@ mod wipe;
 mod wipefs;
 
 pub use lxd::find_lxd_socket;
+pub use lxd_recover::{Majority, majority, recover};
 pub use ovn::OvnTurn;
 pub use ovn_watch::{OvnChanges, follow_ovn};
 pub use paths::answer_paths;
