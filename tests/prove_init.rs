@@ -22,6 +22,10 @@ const RUNS: u32 = 20;
 /// The moments lie within the time that forming takes when nothing happens, and this much of it.
 const SPAN: f64 = 1.05;
 
+/// How often it is aborted while the machines meet, and how long that takes.
+const MEETINGS: u32 = 8;
+const MEETING: Duration = Duration::from_millis(2500);
+
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// How long a joiner may take to learn that its session is over.
@@ -298,6 +302,27 @@ fn prove_init_that_is_aborted_can_be_run_again() -> Outcome {
         true => Ok(()),
         false => Err(failed.join("\n").into()),
     }
+}
+
+#[test]
+#[ignore = "takes ten minutes: make prove"]
+fn prove_init_that_is_aborted_while_machines_meet_can_be_run_again() -> Outcome {
+    let mut random = Random::of_now()?;
+    let mut expected = None;
+    for number in 0..MEETINGS {
+        let part = (f64::from(number) + random.next()) / f64::from(MEETINGS);
+        let moment = MEETING.mul_f64(part);
+        let abort = Abort::ALL[usize::try_from(number)? % Abort::ALL.len()];
+        let done = run(Some((abort, moment)), &mut expected)
+            .map_err(|why| format!("{} after {moment:?}: {why}", abort.words()))?;
+        eprintln!(
+            "{} after {moment:.1?}: {}, all ready after {:.1?}",
+            abort.words(),
+            done.reached,
+            done.took
+        );
+    }
+    Ok(())
 }
 
 /// The questions after a joiner has come, in their order, with what is answered.
