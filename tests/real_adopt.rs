@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::adopted::{self, APPLY, changes, follow};
 use common::real::{self, Cloud, FIRST, Outcome, text, wait};
 use std::thread;
 use std::time::Duration;
@@ -50,8 +51,7 @@ cluster: {{server_name: {FIRST}, enabled: true}}
 
 /// Everything that is not this program's own, as LXD shows it.
 fn portrait(cloud: &Cloud) -> Outcome<String> {
-    let mut all = String::new();
-    for path in [
+    let paths = [
         "/1.0/cluster/members?recursion=1",
         "/1.0/storage-pools/local",
         "/1.0/storage-pools/local?target=micro02",
@@ -59,35 +59,8 @@ fn portrait(cloud: &Cloud) -> Outcome<String> {
         "/1.0/profiles/web",
         "/1.0/profiles/default",
         "/1.0/projects/team",
-    ] {
-        let mut object = cloud.query(FIRST, path)?;
-        // LXD lists them in any order.
-        for list in ["locations", "used_by", "roles", "groups"] {
-            if let Some(list) = object.get_mut(list).and_then(|l| l.as_array_mut()) {
-                list.sort_by_key(ToString::to_string);
-            }
-        }
-        all += &format!("{path} {object}\n");
-    }
-    let config = cloud.query(FIRST, "/1.0")?["config"].to_string();
-    Ok(all + &config)
-}
-
-/// Changes that LXD told of outside the project `microcloud`, since [`follow`] began.
-fn changes(cloud: &Cloud) -> Outcome<Vec<String>> {
-    let told = cloud.must(FIRST, &["cat", "/root/changes"])?;
-    let own = |line: &&str| !line.contains("projects/microcloud");
-    let lines = told.lines().filter(|l| !l.trim().is_empty()).filter(own);
-    Ok(lines.map(str::to_owned).collect())
-}
-
-/// Writes what LXD tells of changes to a file.
-fn follow(cloud: &Cloud) -> Outcome {
-    let words = "systemctl stop follow 2>/dev/null || true; rm -f /root/changes
-        systemd-run -q --unit follow --collect -E HOME=/root bash -c \
-        'exec lxc monitor --all-projects --type lifecycle --format json > /root/changes 2>&1'
-        sleep 1; systemctl is-active -q follow";
-    cloud.must(FIRST, &["bash", "-c", words]).map(drop)
+    ];
+    adopted::portrait(cloud, &paths.map(str::to_owned))
 }
 
 #[test]
@@ -96,39 +69,13 @@ fn a_cluster_formed_by_hand_is_taken_over_without_a_write_and_then_held() -> Out
         by_hand(cloud)?;
         let before = portrait(cloud)?;
         cloud.start_agents(&[FIRST, SECOND])?;
-        let export = ["microcloud", "export", "-o", "/root/cloud"];
-        wait("an export without any resources", LIMIT, || {
-            let out = cloud.run(FIRST, &export, "")?;
-            Ok(match out.status.success() {
-                true => Ok(()),
-                false => Err(text(&out.stderr)),
-            })
-        })?;
-        let all = cloud.must(FIRST, &["sh", "-c", "cat /root/cloud/*.yaml"])?;
+        let all = adopted::export(cloud)?;
         println!("{all}");
         assert!(all.contains("mode: Report") && !all.contains("volatile."));
         assert!(all.contains("user.note: ours") && all.contains("- fast"));
 
-        // The other machine's agent was not asked: its key is what a person adds.
-        let members = cloud.must(FIRST, &["cat", "/root/cloud/members.yaml"])?;
-        let second = format!("address: {}\n", cloud.address(SECOND)?);
-        let pinned = format!("{second}  fingerprint: {}\n", cloud.fingerprint(SECOND)?);
-        assert_eq!(members.matches(&second).count(), 1, "{members}");
-        let members = members.replace(&second, &pinned);
-        let write = ["sh", "-c", "cat > /root/cloud/members.yaml"];
-        cloud.must_with(FIRST, &write, &members)?;
-
         follow(cloud)?;
-        let apply = [
-            "microcloud",
-            "apply",
-            "-f",
-            "/root/cloud",
-            "--wait",
-            "--timeout",
-            "40s",
-        ];
-        println!("{}", cloud.must(FIRST, &apply)?);
+        println!("{}", cloud.must(FIRST, &APPLY)?);
         cloud.wait_ready(FIRST, LIMIT)?;
         thread::sleep(Duration::from_secs(5));
         assert_eq!(changes(cloud)?, Vec::<String>::new(), "the first round");
@@ -150,9 +97,8 @@ fn a_cluster_formed_by_hand_is_taken_over_without_a_write_and_then_held() -> Out
         assert_eq!(now.trim(), "9", "mode Report leaves it");
 
         // Once it is enforced, it is held.
-        let enforce = ["sed", "-i", "/mode: Report$/d", "/root/cloud/cluster.yaml"];
-        cloud.must(FIRST, &enforce)?;
-        println!("{}", cloud.must(FIRST, &apply)?);
+        adopted::enforce(cloud)?;
+        println!("{}", cloud.must(FIRST, &APPLY)?);
         let cpu = |value: &'static str| {
             wait(&format!("limits.cpu is {value}"), LIMIT, || {
                 let now = cloud.lxc(FIRST, &["profile", "get", "web", "limits.cpu"])?;
@@ -171,10 +117,7 @@ fn a_cluster_formed_by_hand_is_taken_over_without_a_write_and_then_held() -> Out
 
         // What a managed cluster exports changes nothing there.
         follow(cloud)?;
-        let again = "microcloud export --enforce -o /root/again
-            microcloud diff -f /root/again
-            microcloud apply -f /root/again --wait --timeout 40s";
-        println!("{}", cloud.must(FIRST, &["bash", "-euc", again])?);
+        println!("{}", adopted::export_again(cloud)?);
         thread::sleep(Duration::from_secs(3));
         assert_eq!(changes(cloud)?, Vec::<String>::new(), "its own export");
         Ok(())

@@ -1,5 +1,6 @@
 //! What tests of the whole program share.
 
+pub mod adopted;
 pub mod ovn;
 pub mod proof;
 pub mod proxy;

@@ -54,7 +54,7 @@ impl<'a> Check<'a> {
                 )
                 .help = Some(
                     "Open vSwitch, ovn-controller and LXD's certificate on the members are yours \
-                     to set up; or write `packaged`"
+                     to set up; or write `packaged` to have one formed"
                         .to_owned(),
                 );
             }
@@ -70,10 +70,13 @@ impl<'a> Check<'a> {
                 .help = Some("write `packaged`, or `none`".to_owned());
             }
             Some(CephProvider::External) => {
-                self.wrong(path, "this version does nothing about an external Ceph")
-                    .help = Some(
+                self.wrong(
+                    path,
+                    "of an external Ceph this version only holds LXD's pools, and nothing below them",
+                )
+                .help = Some(
                     "ceph.conf and a keyring on the members are yours to set up; or write \
-                     `packaged`"
+                     `packaged` to have one formed"
                         .to_owned(),
                 );
             }
