@@ -563,6 +563,18 @@ impl Applier {
                 unused(&now.value.used_by)?;
                 Ok(self.lxd.delete_pool(name).await?)
             }
+            Action::CreateVolume { pool, name, member } => {
+                match self.lxd.create_volume(pool, name, member).await {
+                    Ok(()) | Err(LxdError::Conflict { .. }) => Ok(()),
+                    Err(e) => Err(e.into()),
+                }
+            }
+            Action::DeleteVolume { pool, name, member } => {
+                match self.lxd.delete_volume(pool, name, member).await {
+                    Ok(()) | Err(LxdError::NotFound { .. }) => Ok(()),
+                    Err(e) => Err(e.into()),
+                }
+            }
             Action::DefineNetwork {
                 project,
                 name,

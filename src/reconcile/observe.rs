@@ -4,8 +4,8 @@
 
 use super::clock::Clock;
 use super::desired::Desired;
-use super::memory::DiskChoice;
-use super::plan::{leaves, reads_parts};
+use super::memory::{DiskChoice, Entry};
+use super::plan::{had_server_keys, leaves, reads_parts, reads_server_keys};
 use super::world::{LxdWorld, Seen, ServerView, Spread, World};
 use crate::resources::{Kind, ObjectRef, Resource};
 use crate::services::host::HostReport;
@@ -34,9 +34,15 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// What the desired resources need.
-    pub fn of(desired: &Desired) -> Needs {
+    /// What the desired resources need, and what is remembered of the time before them.
+    pub fn of(desired: &Desired, inventory: &BTreeMap<ObjectRef, Entry>) -> Needs {
         let mut needs = Needs::default();
+        // Keys of theirs that nothing names any more are still to be unset.
+        let before = inventory.iter().filter(|(_, e)| had_server_keys(e));
+        let before = before.filter(|(object, _)| object.kind == Kind::Member);
+        needs
+            .member_config
+            .extend(before.map(|(object, _)| object.name.clone()));
         for (reference, resource) in &desired.resources {
             if matches!(reference.kind, Kind::Network | Kind::Uplink) {
                 let key = (reference.project.clone(), reference.name.clone());
@@ -46,11 +52,13 @@ impl Needs {
                 continue;
             }
             match reference.kind {
-                Kind::Member if leaves(resource) => {
-                    needs.leaving.insert(reference.name.clone());
-                }
                 Kind::Member => {
-                    needs.member_config.insert(reference.name.clone());
+                    if leaves(resource) {
+                        needs.leaving.insert(reference.name.clone());
+                    }
+                    if reads_server_keys(resource, desired) {
+                        needs.member_config.insert(reference.name.clone());
+                    }
                 }
                 Kind::StoragePool => {
                     needs.pools.insert(reference.name.clone());

@@ -94,6 +94,8 @@ metadata:
 spec:
   driver: btrfs
   description: Storage on a disk of each member
+  # LXD keeps these here and not on the system disk.
+  volumes: [images, backups]
   config:
     btrfs.mount_options: user_subvol_rm_allowed,compress=zstd
 ";

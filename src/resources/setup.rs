@@ -10,6 +10,9 @@ pub const LOCAL: &str = "local";
 /// The name of the pool on Ceph.
 pub const REMOTE: &str = "remote";
 
+/// The server key by which instances move while they run; left out where LXD does not know it.
+pub const STATEFUL_MIGRATION: &str = "instances.migration.stateful";
+
 /// A machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetupMember {
@@ -98,7 +101,11 @@ impl Setup {
             all.push(document(
                 "StoragePool",
                 LOCAL,
-                json!({ "driver": local.driver, "description": "Local storage on one disk of every member" }),
+                json!({
+                    "driver": local.driver,
+                    "description": "Local storage on one disk of every member",
+                    "volumes": ["images", "backups"],
+                }),
             ));
         }
         all.extend(self.ceph.iter().flat_map(on_ceph));
@@ -108,7 +115,10 @@ impl Setup {
     }
 
     fn cluster(&self) -> Value {
-        let mut spec = json!({ "initiator": self.initiator });
+        let mut spec = json!({
+            "initiator": self.initiator,
+            "config": { STATEFUL_MIGRATION: true },
+        });
         if let Some(internal) = &self.internal {
             spec["internalSubnet"] = json!(internal.trunc());
         }

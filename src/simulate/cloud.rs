@@ -1,7 +1,7 @@
 //! The simulated cloud as tests see it.
 
 use super::config::{MachineConfig, SimConfig};
-use super::contents::SimInstance;
+use super::contents::{SimInstance, Volume, project_or_default};
 use super::counters::{Counts, Write};
 use super::faults::{Fault, FaultId};
 use super::hosts::{SimHosts, report};
@@ -302,21 +302,16 @@ impl SimCloud {
     /// Puts a custom volume into the LXD (or cluster) of a machine.
     pub fn add_volume(&self, member: &str, project: &str, pool: &str, name: &str) {
         self.on(member, |world, machine| {
-            let location = world.machines[machine].lxd.member.clone();
-            world
-                .db_mut(machine)
-                .contents
-                .add_volume(project, pool, name, &location);
+            let volume = volume(world, machine, project, pool, name);
+            world.db_mut(machine).contents.add_volume(volume);
         });
     }
 
     /// Takes a custom volume out of the LXD (or cluster) of a machine.
     pub fn remove_volume(&self, member: &str, project: &str, pool: &str, name: &str) {
         self.on(member, |world, machine| {
-            world
-                .db_mut(machine)
-                .contents
-                .remove_volume(project, pool, name);
+            let volume = volume(world, machine, project, pool, name);
+            world.db_mut(machine).contents.remove_volume(&volume);
         });
     }
 
@@ -393,5 +388,18 @@ impl SimProcess {
             process: self.clone(),
             epoch,
         })
+    }
+}
+
+/// A custom volume of the LXD of a machine.
+fn volume(world: &World, machine: usize, project: &str, pool: &str, name: &str) -> Volume {
+    Volume {
+        project: project_or_default(project),
+        pool: pool.to_owned(),
+        name: name.to_owned(),
+        location: match world.db(machine).clustered {
+            true => world.machines[machine].lxd.member.clone(),
+            false => String::new(),
+        },
     }
 }

@@ -1,6 +1,7 @@
 //! Instances, images and volumes: never managed, but they keep what they use in use.
 
 use super::database::ProfileRow;
+use super::lxd::encode;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An instance that a test puts into the cloud.
@@ -16,6 +17,36 @@ pub struct SimInstance {
     pub pool: Option<String>,
     /// The network it has a nic on, unless a profile says so.
     pub network: Option<String>,
+}
+
+/// A custom volume.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Volume {
+    /// Its project.
+    pub project: String,
+    /// Its pool.
+    pub pool: String,
+    /// Its name.
+    pub name: String,
+    /// The member it is on; empty on a server that stands alone.
+    pub location: String,
+}
+
+impl Volume {
+    /// As LXD names it.
+    pub fn url(&self) -> String {
+        let path = format!(
+            "/1.0/storage-pools/{}/volumes/custom/{}",
+            encode(&self.pool),
+            encode(&self.name)
+        );
+        let url = with_project(&path, &self.project);
+        match self.location.as_str() {
+            "" => url,
+            member if url.contains('?') => format!("{url}&target={member}"),
+            member => format!("{url}?target={member}"),
+        }
+    }
 }
 
 /// What can be used.
@@ -39,8 +70,8 @@ pub(super) struct Contents {
     pub instances: BTreeMap<(String, String), (SimInstance, String)>,
     /// Image fingerprints by project.
     pub images: BTreeMap<String, BTreeSet<String>>,
-    /// Custom volumes as project, pool, name, with the member name they are on.
-    pub volumes: BTreeMap<(String, String, String), String>,
+    /// Custom volumes; of one name there may be one on each member.
+    pub volumes: BTreeSet<Volume>,
     users: BTreeMap<Used, BTreeSet<String>>,
 }
 
@@ -121,30 +152,27 @@ impl Contents {
     }
 
     /// Puts a custom volume there.
-    pub fn add_volume(&mut self, project: &str, pool: &str, name: &str, location: &str) {
-        let project = project_or_default(project);
-        let url = with_project(
-            &format!("/1.0/storage-pools/{pool}/volumes/custom/{name}"),
-            &project,
-        );
-        self.add_user(Used::Project(project.clone()), &url);
-        self.add_user(Used::Pool(pool.to_owned()), &url);
-        self.volumes.insert(
-            (project, pool.to_owned(), name.to_owned()),
-            location.to_owned(),
-        );
+    pub fn add_volume(&mut self, volume: Volume) {
+        let url = volume.url();
+        self.add_user(Used::Project(volume.project.clone()), &url);
+        self.add_user(Used::Pool(volume.pool.clone()), &url);
+        self.volumes.insert(volume);
     }
 
-    /// Takes a custom volume away.
-    pub fn remove_volume(&mut self, project: &str, pool: &str, name: &str) {
-        let key = (
-            project_or_default(project),
-            pool.to_owned(),
-            name.to_owned(),
-        );
-        if self.volumes.remove(&key).is_some() {
-            let path = format!("/1.0/storage-pools/{pool}/volumes/custom/{name}");
-            self.drop_url(&with_project(&path, &key.0));
+    /// Takes a custom volume away; says whether it was there.
+    pub fn remove_volume(&mut self, volume: &Volume) -> bool {
+        let there = self.volumes.remove(volume);
+        if there {
+            self.drop_url(&volume.url());
+        }
+        there
+    }
+
+    /// A member went, and the volumes on it with it.
+    pub fn lost(&mut self, member: &str) {
+        let gone = |volume: &&Volume| volume.location == member;
+        for volume in self.volumes.clone().iter().filter(gone) {
+            self.remove_volume(volume);
         }
     }
 
@@ -163,8 +191,8 @@ impl Contents {
         let volumes: Vec<&String> = self
             .volumes
             .iter()
-            .filter(|(_, on)| *on == member)
-            .map(|((_, _, name), _)| name)
+            .filter(|volume| volume.location == member)
+            .map(|volume| &volume.name)
             .collect();
         match (instances.is_empty(), volumes.is_empty()) {
             (false, _) => Some(format!("instances: {}", names(instances))),
@@ -178,8 +206,10 @@ impl Contents {
         for (_, location) in self.instances.values_mut() {
             member.clone_into(location);
         }
-        for location in self.volumes.values_mut() {
-            member.clone_into(location);
+        for mut volume in std::mem::take(&mut self.volumes) {
+            self.drop_url(&volume.url());
+            member.clone_into(&mut volume.location);
+            self.add_volume(volume);
         }
     }
 
@@ -227,7 +257,7 @@ fn uses_of_device(device: &BTreeMap<String, String>, network_project: &str) -> O
     }
 }
 
-fn project_or_default(project: &str) -> String {
+pub(super) fn project_or_default(project: &str) -> String {
     if project.is_empty() {
         "default"
     } else {

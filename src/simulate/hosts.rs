@@ -583,8 +583,8 @@ fn leftovers(db: &Db, clustered: bool) -> Leftovers {
             .collect(),
         volumes: contents
             .volumes
-            .keys()
-            .map(|(_, pool, name)| format!("{pool}/{name}"))
+            .iter()
+            .map(|volume| format!("{}/{}", volume.pool, volume.name))
             .collect(),
         images: contents.images.values().flatten().cloned().collect(),
         projects: db

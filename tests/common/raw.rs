@@ -127,7 +127,16 @@ fn lxd(mut script: Script<'_>, ovn: &Receiver<()>, ceph: &Receiver<()>) -> Outco
                 "lxc storage create local btrfs source={disk} --target {host}"
             )?;
         }
-        all += "lxc storage create local btrfs";
+        all += "lxc storage create local btrfs\n";
+        for host in HOSTS {
+            for what in ["images", "backups"] {
+                writeln!(
+                    all,
+                    "lxc storage volume create local {what} --target {host} >/dev/null\n\
+                     lxc config set storage.{what}_volume=local/{what} --target {host}"
+                )?;
+            }
+        }
         s.sh(FIRST, &all).map(drop)
     })?;
     ovn.recv()?;

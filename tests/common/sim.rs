@@ -58,7 +58,7 @@ pub fn usual(members: usize) -> String {
     text += &doc(
         "StoragePool",
         "local",
-        "{driver: btrfs, description: Local storage}",
+        "{driver: btrfs, description: Local storage, volumes: [images, backups]}",
     );
     text += &doc(
         "Disk",
@@ -117,7 +117,11 @@ pub fn upstream(members: usize, ceph: &str) -> String {
     let addresses = "{ipv4.address: 10.90.0.1/24, ipv6.address: none}";
     let network = format!("{{type: ovn, uplink: UPLINK, config: {addresses}}}");
     text += &doc("Network", "default", &network);
-    text += &doc("StoragePool", "local", "{driver: btrfs}");
+    text += &doc(
+        "StoragePool",
+        "local",
+        "{driver: btrfs, volumes: [backups, images]}",
+    );
     text += &doc(
         "Disk",
         "local",
@@ -202,8 +206,9 @@ pub async fn settled(controller: &Controller) {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // What is recorded once everything is done goes out within a moment.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // What is recorded once everything is done goes out within a moment, and who is trusted with the
+    // second heartbeat at which that did not change any more.
+    tokio::time::sleep(Duration::from_secs(5)).await;
 }
 
 /// What a controller has to say, for a test that failed.

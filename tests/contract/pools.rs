@@ -21,6 +21,7 @@ pub fn assertions() -> Vec<Assertion> {
         a_pool_put_with_a_target_erases_global_keys_it_leaves_out,
         a_stale_pool_etag_is_refused,
         a_pool_that_is_not_there_is_not_found,
+        a_volume_is_of_one_member_and_stays_while_a_key_names_it,
     ]
 }
 
@@ -434,4 +435,50 @@ async fn a_pool_that_is_not_there_is_not_found(cloud: &dyn Cloud) -> Outcome {
         text,
     )?;
     fails(lxd.delete_pool("ct-no").await, "NotFound", text)
+}
+
+/// On each member there may be one of the same name; what uses the pool tells them apart. A member's
+/// key names only one that is there, and only a member's own is looked for.
+async fn a_volume_is_of_one_member_and_stays_while_a_key_names_it(cloud: &dyn Cloud) -> Outcome {
+    let lxd = cloud.lxd(0);
+    create(cloud, "ct-pool", &[]).await?;
+    let (first, second) = (cloud.host(0).name, cloud.host(1).name);
+    let key = "storage.images_volume";
+    let name = async |value: &str| {
+        let keys = map(&[(key, value)]);
+        lxd.patch_server(&keys, Some(&second)).await
+    };
+    lxd.create_volume("ct-pool", "images", &first).await?;
+    let missing = name("ct-pool/images").await;
+    is(
+        missing.is_err_and(|e| e.to_string().contains("Storage volume not found")),
+        "a volume of another member was taken",
+    )?;
+    lxd.create_volume("ct-pool", "images", &second).await?;
+    fails(
+        lxd.create_volume("ct-pool", "images", &second).await,
+        "Conflict",
+        "already exists",
+    )?;
+    let url =
+        |member: &str| format!("/1.0/storage-pools/ct-pool/volumes/custom/images?target={member}");
+    let users = lxd.pool("ct-pool", None).await?.value.used_by;
+    same(sorted(&users), sorted(&[url(&first), url(&second)]))?;
+    name("ct-pool/images").await?;
+    let own = lxd.server_of(&second).await?.value.config_text();
+    same(value_of(&own, key)?, "ct-pool/images")?;
+    fails(
+        lxd.delete_volume("ct-pool", "images", &second).await,
+        "Refused",
+        "still in use",
+    )?;
+    name("").await?;
+    for member in [&second, &first] {
+        lxd.delete_volume("ct-pool", "images", member).await?;
+    }
+    fails(
+        lxd.delete_volume("ct-pool", "images", &first).await,
+        "NotFound",
+        "not found",
+    )
 }

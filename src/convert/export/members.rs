@@ -271,7 +271,21 @@ impl Writer<'_> {
         let (of_servers, of_members): (Config, Config) =
             accepted.into_iter().partition(|(key, _)| of_server(key));
         let mut own = server.clone();
-        own.retain(|key, _| of_server(key) && !is_own(key));
+        // What a pool says of all members is not said again, unless the member said it itself.
+        let of_pools: Vec<(&str, String)> = self
+            .found
+            .lxd
+            .pools
+            .known()
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+            .flat_map(|pool| self.kept_in(pool).map(|v| (v.key(), v.within(pool))))
+            .filter(|(key, _)| !of_servers.contains_key(*key))
+            .collect();
+        own.retain(|key, value| {
+            let of_pool = of_pools.iter().any(|(k, v)| k == key && v == value);
+            of_server(key) && !is_own(key) && !of_pool
+        });
         let keys = Keys {
             owner: Owner::Server,
             scope: Scope::Member,

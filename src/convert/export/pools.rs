@@ -4,7 +4,7 @@ use super::config::{Keys, json, notes_of};
 use super::{ExportError, Writer, known, put};
 use crate::catalog::{self, Owner, Scope};
 use crate::convert::own;
-use crate::resources::kinds::{DiskUse, StoragePoolSpec};
+use crate::resources::kinds::{DiskUse, ServerVolume, StoragePoolSpec};
 use crate::resources::{Kind, ObjectRef, Spec};
 use crate::services::lxd::types::Pool;
 use serde_json::{Map, Value};
@@ -68,9 +68,33 @@ impl Writer<'_> {
                 put(&mut members, &member, own);
             }
             put(&mut spec, "members", members);
+            let volumes: Vec<&str> = self.kept_in(name).map(ServerVolume::name).collect();
+            put(&mut spec, "volumes", volumes);
             self.add(&object, spec, notes_of(secrets))?;
         }
         Ok(())
+    }
+
+    /// What every member's LXD keeps in a pool, each in the volume of that name.
+    pub(super) fn kept_in(&self, pool: &str) -> impl Iterator<Item = ServerVolume> {
+        let lxd = &self.found.lxd;
+        let alone = lxd.server.known().filter(|server| !server.clustered);
+        let members: Vec<_> = match alone {
+            Some(server) => vec![Some(&server.config)],
+            None => {
+                let names = lxd.members.known().into_iter().flat_map(|m| m.keys());
+                names
+                    .map(|name| lxd.member_config.get(name).and_then(|own| own.known()))
+                    .collect()
+            }
+        };
+        ServerVolume::ALL.into_iter().filter(move |volume| {
+            let value = volume.within(pool);
+            let keeps = |own: &Option<&BTreeMap<String, String>>| {
+                own.is_some_and(|own| own.get(volume.key()) == Some(&value))
+            };
+            !members.is_empty() && members.iter().all(keeps)
+        })
     }
 
     /// What one member gives to a pool.

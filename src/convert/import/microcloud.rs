@@ -7,7 +7,9 @@ use super::microcloud_rules::{
 use super::reader::{Reader, Tree};
 use super::sketch::{Sketch, list};
 use super::{CLOUD, Options, Seen, Sketched};
+use crate::resources::kinds::ServerVolume;
 use crate::resources::positions::at;
+use crate::resources::setup::{LOCAL, STATEFUL_MIGRATION};
 use crate::resources::text::Span;
 use crate::resources::{Diagnostic, Kind};
 use std::net::IpAddr;
@@ -125,6 +127,7 @@ impl Maker<'_> {
             let at = self.reader.at(at!["lookup_subnet"]);
             cluster.text(&["internalSubnet"], subnet.trunc().to_string(), at);
         }
+        cluster.text(&["config", STATEFUL_MIGRATION], "true", at);
         if wants_ovn(preseed) {
             cluster.text(&["ovn", "provider"], "packaged", self.reader.at(at!["ovn"]));
             cluster.note(
@@ -388,6 +391,10 @@ impl Maker<'_> {
             for (key, value) in config {
                 pool.text(&["config", key], *value, at);
             }
+            if name == LOCAL {
+                let volumes = ServerVolume::ALL.map(|volume| volume.name().to_owned());
+                pool.set(&["volumes"], list(volumes, at));
+            }
             self.sketches.push(pool);
         };
         if wants_local(self.preseed) {
@@ -396,7 +403,7 @@ impl Maker<'_> {
                 "zfs" => "Local storage on ZFS".to_owned(),
                 other => format!("Local storage on {other}"),
             };
-            add("local", driver, &description, &[]);
+            add(LOCAL, driver, &description, &[]);
         }
         if wants_ceph(self.preseed) {
             add(

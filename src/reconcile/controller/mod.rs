@@ -206,7 +206,7 @@ impl Controller {
             &Desired::default(),
         ));
         let state = State {
-            needs: Needs::of(&desired),
+            needs: Needs::of(&desired, &memory.inventory),
             desired,
             memory,
             stored: config.memory.map(Arc::new),

@@ -13,7 +13,7 @@ use crate::reconcile::plan::{self, Change, Note, Plan, Refused, Topic, Verb, Wai
 use crate::reconcile::status::ObjectStatus;
 use crate::resources::accepted::{ABSENCE_COUNTS_AFTER, Accepted, Conflict, Refused as NotApplied};
 use crate::resources::kinds::MemberState;
-use crate::resources::{Broken, ObjectRef, Origin, Reading, Resource, SourceName};
+use crate::resources::{Broken, Kind, ObjectRef, Origin, Reading, Resource, SourceName};
 use crate::services::host::{HostReport, LxdReport};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -539,7 +539,8 @@ impl Controller {
             "Approved",
             format!("{step} was approved"),
         );
-        inner.wake_waiting(&state, &Topic::Operator);
+        // What is approved of one object may be what another one was kept for.
+        inner.wake_all(&state);
         Ok(())
     }
 
@@ -644,6 +645,10 @@ impl Inner {
             .keys()
             .filter(|o| !desired.resources.contains_key(*o));
         changed.extend(gone.cloned());
+        if plan::moves_server_volumes(&before, &desired) {
+            let members = desired.of_kind(Kind::Member);
+            changed.extend(members.map(|(object, _)| object.clone()));
+        }
         let kept = self
             .commit(|memory| {
                 if memory.hash_key.is_empty() {
@@ -654,7 +659,7 @@ impl Inner {
             .await;
         {
             let mut state = self.state();
-            state.needs = Needs::of(&desired);
+            state.needs = Needs::of(&desired, &state.memory.inventory);
             state.desired = desired;
             not_looked_at(&mut state, &changed, self.clock.now());
         }
@@ -689,7 +694,6 @@ impl Inner {
 
     /// Wakes what a change of resources may mean something for.
     fn worked_on(&self, changed: &BTreeSet<ObjectRef>) {
-        use crate::resources::Kind;
         let state = self.state();
         let wide = changed
             .iter()

@@ -727,11 +727,14 @@ async fn finish(
     if formed {
         inner.look_at_everything().await;
     } else {
+        // First: who has come or gone is seen by who was there before, and this object may be it.
+        if membership {
+            inner.look_at_members().await;
+        }
         // What could not be read stays marked, and the next round begins with reading it.
         let _ = inner.look_at(object).await;
     }
     if membership && !formed {
-        inner.look_at_members().await;
         // What stopped it is not the object itself and was not seen yet.
         if result.as_ref().is_err_and(ApplyError::is_stale) {
             inner.look_at_everything().await;

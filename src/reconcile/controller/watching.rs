@@ -6,7 +6,7 @@ use crate::reconcile::history::Severity;
 use crate::reconcile::plan::{self, Topic};
 use crate::reconcile::world::{HostView, LxdWorld, Seen};
 use crate::reconcile::{secrets, store};
-use crate::resources::kinds::MemberState;
+use crate::resources::kinds::{MemberState, ServerVolume};
 use crate::resources::object::DEFAULT_PROJECT;
 use crate::resources::{Kind, ObjectRef};
 use crate::services::host::{Beat, HostError, HostReport, HostTarget, LxdReport};
@@ -165,6 +165,14 @@ fn about(event: &Lifecycle) -> About {
         [] => About::Server,
         ["profiles", name] => named(Kind::Profile, name),
         ["storage-pools", name] => named(Kind::StoragePool, name),
+        // LXD 5.0 puts the project's name in front of the volume's.
+        ["storage-pools", name, "volumes", "custom", volume]
+            if ServerVolume::ALL
+                .iter()
+                .any(|v| volume.strip_prefix("default_").unwrap_or(volume) == v.name()) =>
+        {
+            named(Kind::StoragePool, name)
+        }
         ["networks", name] => named(Kind::Network, name),
         // The memory's own writes.
         ["projects", name] if *name == store::PROJECT => About::Nothing,
@@ -328,16 +336,18 @@ impl Inner {
             let parts: Vec<ObjectRef> = state
                 .desired
                 .resources
-                .keys()
-                .filter(|o| {
+                .iter()
+                .filter(|(o, resource)| {
                     let key = (o.project.clone(), o.name.clone());
                     match o.kind {
-                        Kind::StoragePool => state.needs.pools.contains(&o.name),
+                        Kind::StoragePool => {
+                            state.needs.pools.contains(&o.name) || plan::keeps_volumes(resource)
+                        }
                         Kind::Network | Kind::Uplink => state.needs.networks.contains(&key),
                         _ => false,
                     }
                 })
-                .cloned()
+                .map(|(object, _)| object.clone())
                 .collect();
             state.world.dirty.extend(parts.iter().cloned());
             if state.coming.is_empty() {

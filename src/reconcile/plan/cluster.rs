@@ -9,6 +9,19 @@ use crate::resources::kinds::ClusterSpec;
 use crate::resources::{Kind, ObjectRef};
 use crate::services::host::{HostTarget, LxdReport};
 
+/// Keys of the default cloud that older servers do not know, each with the API extension from which
+/// on they do.
+const SINCE: [(&str, &str); 1] = [(
+    "instances.migration.stateful",
+    "instances_migration_stateful",
+)];
+
+/// Whether a server may be given a key: LXD 5.0 loses a server's own keys over one it does not know.
+fn takes(server: &ServerView, key: &str) -> bool {
+    let since = SINCE.iter().find(|(k, _)| *k == key);
+    since.is_none_or(|(_, extension)| server.extensions.contains(*extension))
+}
+
 pub(super) fn plan(
     object: &ObjectRef,
     spec: &ClusterSpec,
@@ -21,14 +34,17 @@ pub(super) fn plan(
         Err(why) => plan.unknown("LXD", why),
         Ok(server) if !server.clustered => {
             let mut diff = Diff::new(ignore, view.entry(object), secrets, false);
-            diff.config(Owner::Server, "config", &spec.config, &server.config);
+            let mut keys = spec.config.clone();
+            keys.retain(|key, _| takes(server, key));
+            diff.config(Owner::Server, "config", &keys, &server.config);
             diff.finish(&mut plan);
             plan.record = None;
             form(object, spec, server, view, &mut plan);
         }
         Ok(server) => {
             let mut diff = Diff::new(ignore, view.entry(object), secrets, true);
-            let keys = ovn::server_keys(spec, &server.config, view);
+            let mut keys = ovn::server_keys(spec, &server.config, view);
+            keys.retain(|key, _| takes(server, key));
             let merged = diff.config(Owner::Server, "config", &keys, &server.config);
             let write = diff.writable();
             diff.finish(&mut plan);

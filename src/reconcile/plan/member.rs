@@ -3,10 +3,10 @@
 use super::cluster::target;
 use super::diff::{Diff, Ignore, Verb};
 use super::step::{Action, Claim, ClaimOn, Guard, Step};
-use super::{Plan, Topic, View, Waiting, cluster_stands, ovn, pool, reasons, removal};
+use super::{Plan, Topic, View, Waiting, cluster_stands, ovn, pool, reasons, removal, volumes};
 use crate::catalog::{self, Owner, Scope};
 use crate::reconcile::clock::age;
-use crate::reconcile::memory::Ownership;
+use crate::reconcile::memory::{Entry, Ownership};
 use crate::reconcile::world::HostView;
 use crate::resources::kinds::{MemberSpec, MemberState};
 use crate::resources::object::DEFAULT_PROJECT;
@@ -478,7 +478,15 @@ fn update(
     {
         diff.cannot_change("address", &address, &spec.address.to_string());
     }
-    let (server_keys, member_keys) = split(&spec.config);
+    let (mut server_keys, member_keys) = split(&spec.config);
+    let own = view
+        .world
+        .lxd
+        .member_config
+        .get(name)
+        .map(|seen| seen.get());
+    let known = own.and_then(Result::ok);
+    let waits = volumes::server_keys(name, &mut server_keys, known, view);
     let mut wanted = seen.clone();
     wanted.failure_domain = diff.field(
         "failureDomain",
@@ -502,8 +510,8 @@ fn update(
     let before = diff.changes.len();
     let mut patch = Default::default();
     let mut own_unknown = None;
-    if !server_keys.is_empty() || had_server_keys(view, object) {
-        match view.world.lxd.member_config.get(name).map(|s| s.get()) {
+    if !server_keys.is_empty() || view.entry(object).is_some_and(had_server_keys) {
+        match own {
             Some(Ok(own)) => {
                 patch = diff
                     .config(Owner::Server, "config", &server_keys, own)
@@ -523,6 +531,7 @@ fn update(
     let writable = diff.writable();
     diff.finish(plan);
 
+    plan.waiting_on.extend(waits);
     if let Some(why) = own_unknown {
         plan.unknown(&format!("the server keys of {name}"), &why);
     }
@@ -611,13 +620,11 @@ fn update(
     }
 }
 
-fn had_server_keys(view: &View<'_>, object: &ObjectRef) -> bool {
-    view.entry(object).is_some_and(|e| {
-        e.applied
-            .iter()
-            .filter_map(|p| p.strip_prefix("config."))
-            .any(is_server_key)
-    })
+/// Whether the inventory says of a member that own server keys of it are managed.
+pub(in crate::reconcile) fn had_server_keys(entry: &Entry) -> bool {
+    let keys = entry.applied.iter();
+    keys.filter_map(|p| p.strip_prefix("config."))
+        .any(is_server_key)
 }
 
 /// Whether an agent has been silent for so long that its member counts as lost.

@@ -23,14 +23,17 @@ pub mod reasons;
 mod removal;
 pub mod step;
 mod uplink;
+mod volumes;
 
 pub(crate) use cluster::target;
 pub use diff::{Change, Verb};
 pub use disk::field_of as disk_field;
 pub(crate) use lost::Burdens;
+pub(in crate::reconcile) use member::had_server_keys;
 pub(crate) use member::{is_coming, is_lost};
 pub(in crate::reconcile) use paths::networks as path_networks;
 pub use step::{Action, Claim, Guard, Step};
+pub(in crate::reconcile) use volumes::moves_server_volumes;
 
 use super::desired::Desired;
 use super::memory::{Entry, Memory};
@@ -285,11 +288,23 @@ pub(in crate::reconcile) fn leaves(resource: &Resource) -> bool {
     matches!(&resource.spec, Spec::Member(spec) if spec.state == MemberState::Absent)
 }
 
+/// Whether a pool has volumes of LXD's own.
+pub(in crate::reconcile) fn keeps_volumes(resource: &Resource) -> bool {
+    matches!(&resource.spec, Spec::StoragePool(spec) if !spec.volumes.is_empty())
+}
+
+/// Whether a member's own server keys must be read for its plan, also for that of its leaving.
+pub(in crate::reconcile) fn reads_server_keys(resource: &Resource, desired: &Desired) -> bool {
+    volumes::wanted(desired) || !leaves(resource) && reads_parts(resource, desired)
+}
+
 /// Whether the members' own parts of an object must be read for its plan.
 pub fn reads_parts(resource: &Resource, desired: &Desired) -> bool {
     match &resource.spec {
         Spec::Member(spec) => {
-            leaves(resource) || spec.config.keys().any(|key| member::is_server_key(key))
+            leaves(resource)
+                || spec.config.keys().any(|key| member::is_server_key(key))
+                || volumes::wanted(desired)
         }
         Spec::StoragePool(spec) => {
             !spec.members.is_empty() || pool::has_disks(&resource.metadata.name, desired)

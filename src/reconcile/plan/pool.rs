@@ -5,7 +5,7 @@ use super::diff::{Diff, Ignore, Verb};
 use super::half_made;
 use super::member::joiners;
 use super::step::{Action, Claim, ClaimOn, Step, Values};
-use super::{Change, Plan, Topic, View, Waiting, cluster_stands, reasons};
+use super::{Change, Plan, Topic, View, Waiting, cluster_stands, reasons, volumes};
 use crate::catalog::Owner;
 use crate::reconcile::desired::Desired;
 use crate::reconcile::safety;
@@ -36,7 +36,7 @@ pub(super) fn plan(
     let spec = &ceph_pool::effective(whole, view);
     if spec.state == Presence::Absent {
         if let Some(seen) = seen {
-            remove(object, &seen.whole.value, view, &mut plan);
+            remove(object, spec, &seen.whole.value, view, &mut plan);
         }
         return plan;
     }
@@ -44,6 +44,7 @@ pub(super) fn plan(
         Some(seen) if seen.whole.value.status == "Created" => {
             update(object, spec, seen, ignore, view, &mut plan);
             ceph_pool::hold(object, whole, &seen.whole.value, view, &mut plan);
+            volumes::make(object, spec, &seen.whole.value, view, &mut plan);
         }
         other => {
             create(object, spec, other, ignore, view, &mut plan);
@@ -67,16 +68,28 @@ fn before_create(object: &ObjectRef, spec: &StoragePoolSpec, view: &View<'_>, pl
     }
 }
 
-fn remove(object: &ObjectRef, seen: &Pool, view: &View<'_>, plan: &mut Plan) {
+/// The step whose approval allows a pool to be deleted.
+pub(super) fn deletion(object: &ObjectRef) -> String {
+    format!("{object}/delete@{}", object.name)
+}
+
+fn remove(
+    object: &ObjectRef,
+    spec: &StoragePoolSpec,
+    seen: &Pool,
+    view: &View<'_>,
+    plan: &mut Plan,
+) {
     plan.verb = Verb::Delete;
-    if !seen.used_by.is_empty() {
+    let used_by = volumes::other_users(spec, seen);
+    if !used_by.is_empty() {
         plan.wait(
             Topic::Object(object.clone()),
             reasons::IN_USE,
             format!(
                 "{} is still used by {}",
                 object.name,
-                safety::used_by(&seen.used_by)
+                safety::used_by(&used_by)
             ),
         );
         return;
@@ -85,7 +98,7 @@ fn remove(object: &ObjectRef, seen: &Pool, view: &View<'_>, plan: &mut Plan) {
         plan.waiting_on.push(waiting);
         return;
     }
-    let approval = format!("{object}/delete@{}", object.name);
+    let approval = deletion(object);
     if !view.memory.approved(&approval, view.now) {
         plan.needs_approval(
             approval,
@@ -95,6 +108,9 @@ fn remove(object: &ObjectRef, seen: &Pool, view: &View<'_>, plan: &mut Plan) {
             ),
         );
         return;
+    }
+    if !seen.used_by.is_empty() {
+        return volumes::with_pool(object, spec, seen, view, plan);
     }
     let mut step = Step::new(
         object,

@@ -16,7 +16,7 @@ use super::disk::is_choice;
 use super::lost;
 use super::member::{is_lost, silence};
 use super::step::{Action, Claim, ClaimOn, Guard, Step};
-use super::{Change, Plan, Topic, View, ceph, cluster_stands, ovn, reasons};
+use super::{Change, Plan, Topic, View, ceph, cluster_stands, ovn, reasons, volumes};
 use crate::reconcile::safety;
 use crate::resources::kinds::{DiskUse, MemberSpec, MemberState};
 use crate::resources::{Kind, ObjectRef, Spec};
@@ -237,15 +237,16 @@ fn in_order(object: &ObjectRef, spec: &MemberSpec, row: &Member, view: &View<'_>
         }
     }
     match view.world.lxd.leaving.get(name).map(|held| held.get()) {
-        Some(Ok(held)) if held.is_empty() => {}
+        Some(Ok(held)) if volumes::others_held(held, view).is_empty() => {}
         Some(Ok(held)) => {
+            let held = volumes::others_held(held, view);
             plan.wait(
                 Topic::Object(object.clone()),
                 reasons::IN_USE,
                 format!(
                     "{name} still holds what evacuating does not move: {}; move or delete it (lxc \
                      move NAME --target MEMBER)",
-                    safety::used_by(held)
+                    safety::used_by(&held)
                 ),
             );
             return;
@@ -258,6 +259,11 @@ fn in_order(object: &ObjectRef, spec: &MemberSpec, row: &Member, view: &View<'_>
     let connected = ovn::has_left(name, view, plan);
     if !(stored && connected) {
         return;
+    }
+    match volumes::leave(object, view) {
+        Ok(steps) if steps.is_empty() => {}
+        Ok(steps) => return steps.into_iter().for_each(|step| push(step, plan)),
+        Err(why) => return plan.unknown(&format!("the server keys of {name}"), &why),
     }
     let step = Step::new(
         object,
@@ -280,8 +286,13 @@ fn by_force(
 ) {
     let name = &object.name;
     let held = match view.world.lxd.leaving.get(name).and_then(|h| h.known()) {
-        Some(held) if held.is_empty() => "nothing of LXD's lies on it".to_owned(),
-        Some(held) => format!("lost with it: {}", safety::used_by(held)),
+        Some(held) if volumes::others_held(held, view).is_empty() => {
+            "nothing of LXD's lies on it".to_owned()
+        }
+        Some(held) => {
+            let held = volumes::others_held(held, view);
+            format!("lost with it: {}", safety::used_by(&held))
+        }
         None => "what lies on it is not known".to_owned(),
     };
     let approval = format!("{object}/remove-lost@{name}");

@@ -73,6 +73,7 @@ impl Step {
         matches!(
             self.action,
             Action::DeletePool { .. }
+                | Action::DeleteVolume { .. }
                 | Action::DeleteNetwork { .. }
                 | Action::DeleteProject { .. }
                 | Action::DeleteProfile { .. }
@@ -419,6 +420,24 @@ pub enum Action {
     DeletePool {
         /// The pool.
         name: String,
+    },
+    /// Make a volume of a pool on one member.
+    CreateVolume {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        name: String,
+        /// The member.
+        member: String,
+    },
+    /// Delete a volume of a pool on one member.
+    DeleteVolume {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        name: String,
+        /// The member.
+        member: String,
     },
     /// Define a network on one member (first phase).
     DefineNetwork {

@@ -21,6 +21,7 @@ mod disks;
 mod ovn;
 mod paths;
 mod removal;
+mod volumes;
 
 /// A scene: what is wanted, what is there, what is remembered.
 struct Scene {

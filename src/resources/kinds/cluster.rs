@@ -138,7 +138,7 @@ pub enum CephProvider {
     Packaged,
     /// MicroCeph; not in this version, which does nothing about Ceph then.
     Microceph,
-    /// Somebody else; nothing is done about it in this version.
+    /// Somebody else; LXD's pools on it are held, and nothing is done in Ceph itself.
     External,
     /// There is none.
     None,

@@ -17,5 +17,5 @@ pub use member::{MemberSpec, MemberState};
 pub use network::{NetworkSpec, NetworkType};
 pub use profile::ProfileSpec;
 pub use project::ProjectSpec;
-pub use storage_pool::{PoolMember, StoragePoolSpec};
+pub use storage_pool::{PoolMember, ServerVolume, StoragePoolSpec};
 pub use uplink::{UplinkFamily, UplinkSpec};

@@ -3,7 +3,7 @@
 use crate::resources::value::{Config, Deletion, Mode, Presence};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The `spec` of a `StoragePool`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +20,12 @@ pub struct StoragePoolSpec {
     /// What differs by member; every member of the cluster gets the pool, named here or not.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub members: BTreeMap<String, PoolMember>,
+    /// What each member's LXD keeps in the pool rather than on its system disk: `images`,
+    /// `backups`. Each is a volume of that name on every member, which the member's key
+    /// (`storage.images_volume`, `storage.backups_volume`) names unless the `Member` says something
+    /// else. Only for pools that every member has of its own: `dir`, `btrfs`, `zfs`, `lvm`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub volumes: BTreeSet<ServerVolume>,
     /// Whether it is to be there.
     #[serde(default)]
     pub state: Presence,
@@ -47,4 +53,42 @@ pub struct PoolMember {
     /// Other keys of the pool that are per member.
     #[serde(default, skip_serializing_if = "Config::is_empty")]
     pub config: Config,
+}
+
+/// What LXD keeps of its own that may lie in a volume.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerVolume {
+    /// Images, also those it has downloaded for a time.
+    Images,
+    /// Backups, while they are made and until they are fetched.
+    Backups,
+}
+
+impl ServerVolume {
+    /// Each of them.
+    pub const ALL: [ServerVolume; 2] = [ServerVolume::Images, ServerVolume::Backups];
+
+    /// The name of the volume.
+    pub fn name(self) -> &'static str {
+        match self {
+            ServerVolume::Images => "images",
+            ServerVolume::Backups => "backups",
+        }
+    }
+
+    /// The key of a member that says where it lies.
+    pub fn key(self) -> &'static str {
+        match self {
+            ServerVolume::Images => "storage.images_volume",
+            ServerVolume::Backups => "storage.backups_volume",
+        }
+    }
+
+    /// What the key says when it lies in a pool.
+    pub fn within(self, pool: &str) -> String {
+        format!("{pool}/{}", self.name())
+    }
 }

@@ -2,10 +2,13 @@
 
 use crate::resources::check::{listed, nearest};
 use crate::resources::decode::Located;
-use crate::resources::kinds::{ClusterSpec, DiskUse, InstanceService, StoragePoolSpec};
+use crate::resources::kinds::{
+    ClusterSpec, DiskUse, InstanceService, ServerVolume, StoragePoolSpec,
+};
 use crate::resources::object::{Kind, ObjectRef, Origin};
 use crate::resources::resource::{Resource, Spec};
 use crate::resources::source::Broken;
+use crate::resources::value::Presence;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -25,6 +28,8 @@ pub struct Context<'a> {
     sources: BTreeMap<(&'a str, &'a str), Vec<&'a Origin>>,
     /// Who claims a device of a member.
     devices: BTreeMap<(&'a str, &'a str), Vec<&'a Origin>>,
+    /// The pools LXD keeps things of its own in.
+    volumes: BTreeMap<ServerVolume, Vec<(&'a str, &'a Origin)>>,
     first_member: Option<&'a Origin>,
     /// Documents that cannot even be told what they are.
     unknown: usize,
@@ -43,6 +48,7 @@ impl<'a> Context<'a> {
             addresses: BTreeMap::new(),
             sources: BTreeMap::new(),
             devices: BTreeMap::new(),
+            volumes: BTreeMap::new(),
             first_member: None,
             unknown: broken.iter().filter(|b| b.reference.is_none()).count(),
         };
@@ -92,6 +98,17 @@ impl<'a> Context<'a> {
             }
             Spec::StoragePool(spec) => {
                 self.pools.insert(name, spec);
+                // One that goes has nothing any more that another could not have.
+                let kept = spec
+                    .volumes
+                    .iter()
+                    .filter(|_| spec.state == Presence::Present);
+                for volume in kept {
+                    self.volumes
+                        .entry(*volume)
+                        .or_default()
+                        .push((name, origin));
+                }
                 for (member, given) in &spec.members {
                     if given.source.is_some() {
                         self.sources.entry((name, member)).or_default().push(origin);
@@ -190,6 +207,12 @@ impl<'a> Context<'a> {
             .iter()
             .find(|place| **place != own)
             .copied()
+    }
+
+    /// Another pool that LXD keeps this in.
+    pub fn other_volumes(&self, volume: ServerVolume, pool: &str) -> Option<(&'a str, &'a Origin)> {
+        let pools = self.volumes.get(&volume)?;
+        pools.iter().find(|(name, _)| *name != pool).copied()
     }
 
     /// Whether these are all resources of a cloud, as far as it can be told.

@@ -11,9 +11,13 @@ use crate::resources::positions::at;
 const INCUS_ONLY: &[&str] = &["linstor", "lvmcluster", "truenas"];
 const LXD_ONLY: &[&str] = &["alletra", "powerflex", "powerstore", "pure"];
 
+/// Drivers whose pools have a part of their own on every member.
+const OF_EACH_MEMBER: &[&str] = &["btrfs", "dir", "lvm", "zfs"];
+
 impl<'a> Check<'a> {
     pub(super) fn storage_pool(&mut self, spec: &'a StoragePoolSpec) {
         self.driver(&spec.driver);
+        self.volumes(spec);
         let owner = Owner::Pool(&spec.driver);
         let path = at!["spec", "config"];
         self.config(path, &spec.config, owner);
@@ -47,6 +51,42 @@ impl<'a> Check<'a> {
                 let message = format!("`{size}` is not a size");
                 self.wrong(at!["spec", "members", member, "size"], message)
                     .help = Some("write it like 20GiB".to_owned());
+            }
+        }
+    }
+
+    /// What LXD keeps of its own lies in one pool, of which every member has a part of its own.
+    fn volumes(&mut self, spec: &'a StoragePoolSpec) {
+        if spec.volumes.is_empty() {
+            return;
+        }
+        let path = at!["spec", "volumes"];
+        if !OF_EACH_MEMBER.contains(&spec.driver.as_str()) {
+            self.wrong(
+                path,
+                format!(
+                    "a `{}` pool is the same for all members, and each must have these of its own",
+                    spec.driver
+                ),
+            )
+            .help = Some(format!(
+                "pools that have a part on each member are {}",
+                listed(OF_EACH_MEMBER)
+            ));
+        }
+        let own = self.located.resource.metadata.name.as_str();
+        for volume in &spec.volumes {
+            if let Some((pool, origin)) = self.context.other_volumes(*volume, own) {
+                self.wrong(
+                    path,
+                    format!(
+                        "`{}` lie in the StoragePool `{pool}` already",
+                        volume.name()
+                    ),
+                )
+                .help = Some(format!(
+                    "it says so at {origin}: take it out of one of them"
+                ));
             }
         }
     }

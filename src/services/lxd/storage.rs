@@ -7,6 +7,7 @@ use super::path::{on_target, path, read_within};
 use super::requests::{ObjectPut, PoolCreate};
 use super::transport::Method;
 use super::types::{Pool, Versioned};
+use serde::Serialize;
 
 impl Lxd {
     /// All pools, without the members' own keys.
@@ -86,4 +87,49 @@ impl Lxd {
         )
         .await
     }
+
+    /// Makes an empty custom volume of a pool on a member, in the project `default`.
+    ///
+    /// # Errors
+    /// [`LxdError::Conflict`] when it is there already; or it was refused.
+    pub async fn create_volume(
+        &self,
+        pool: &str,
+        name: &str,
+        member: &str,
+    ) -> Result<(), LxdError> {
+        let path = path(&["storage-pools", pool, "volumes", "custom"]);
+        self.write(
+            Write::new(Method::Post, path)
+                .query(on_target(Vec::new(), Some(member)))
+                .body(&VolumeCreate { name })
+                .deadline(deadlines::BUILD),
+        )
+        .await
+    }
+
+    /// Deletes a custom volume of a pool on a member, in the project `default`, with what it holds.
+    ///
+    /// # Errors
+    /// It is in use, or the member does not answer.
+    pub async fn delete_volume(
+        &self,
+        pool: &str,
+        name: &str,
+        member: &str,
+    ) -> Result<(), LxdError> {
+        let path = path(&["storage-pools", pool, "volumes", "custom", name]);
+        self.write(
+            Write::new(Method::Delete, path)
+                .query(on_target(Vec::new(), Some(member)))
+                .deadline(deadlines::BUILD),
+        )
+        .await
+    }
+}
+
+/// A custom volume to create.
+#[derive(Serialize)]
+struct VolumeCreate<'a> {
+    name: &'a str,
 }

@@ -354,6 +354,7 @@ pub(super) fn drop_member(world: &mut World, through: usize, name: &str) {
     for network in db.networks.values_mut().flat_map(|n| n.values_mut()) {
         network.parts.remove(name);
     }
+    db.contents.lost(name);
     if db.leader.as_deref() == Some(name) {
         db.leader = None;
     }

@@ -37,7 +37,6 @@ pub(in crate::simulate) const EXTENSIONS: &[&str] = &[
     "token_expiry",
     "cluster_join_token_expiry",
     "storage_buckets",
-    "instances_migration_stateful",
     "migration_vm_live",
     "ovn_nic_nesting",
     "oidc",

@@ -1,9 +1,11 @@
 //! `/1.0`: what the server is, and its configuration.
 
 use super::Call;
+use super::content::VOLUME_KEYS;
 use super::keys;
 use super::reply::{Answer, Refusal, Reply};
 use crate::services::lxd::Method;
+use crate::simulate::contents::Volume;
 use crate::simulate::database::Map;
 use crate::simulate::events::Lifecycle;
 use crate::simulate::machine::Machine;
@@ -139,6 +141,9 @@ impl Call<'_> {
                 }
                 return Err(Refusal::bad(error));
             }
+            if VOLUME_KEYS.contains(&key.as_str()) && old.get(&key) != Some(&value) {
+                self.check_volume(&key, &value, at)?;
+            }
             new.insert(key, value);
         }
         new.retain(|_, value| !value.is_empty());
@@ -168,6 +173,37 @@ impl Call<'_> {
             },
         );
         Ok(Reply::empty())
+    }
+}
+
+impl Call<'_> {
+    /// What a server keeps of its own must lie in a volume that is there.
+    fn check_volume(&self, key: &str, value: &str, at: usize) -> Result<(), Refusal> {
+        let location = match self.db().clustered {
+            true => self.world.machines[at].lxd.member.clone(),
+            false => String::new(),
+        };
+        let Some((pool, name)) = value.split_once('/') else {
+            return match value {
+                "" => Ok(()),
+                _ => Err(Refusal::bad(format!(
+                    "Failed validation of {key:?}: Invalid syntax for volume, must be <pool>/<volume>"
+                ))),
+            };
+        };
+        let volume = Volume {
+            project: "default".to_owned(),
+            pool: pool.to_owned(),
+            name: name.to_owned(),
+            location,
+        };
+        match self.db().contents.volumes.contains(&volume) {
+            true => Ok(()),
+            false => Err(Refusal::bad(format!(
+                "Failed validation of {key:?}: Failed loading storage volume {value:?} in \"default\" \
+                 project: Storage volume not found"
+            ))),
+        }
     }
 }
 
