@@ -238,6 +238,11 @@ fn members_come_and_go_and_nothing_is_lost() -> Outcome {
         cloud.must("micro03", &["sh", "-c", REINSTALL])?;
         starting.join().map_err(|_| "starting it panicked")??;
         cloud.renew("micro03")?;
+        // Whoever controls by now is to be let in, as its status says.
+        let leader = cloud.leader(FIRST)?;
+        let key = cloud.fingerprint(&leader)?;
+        let words = ["microcloud", "agent", "trust", &key, "--name", &leader];
+        cloud.must("micro03", &words)?;
         // Its new key stands where the old one stood.
         whole::write(cloud)?;
         keep_whole(cloud)?;
